@@ -1,0 +1,153 @@
+package certs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// privateTo is the security descriptor of all that is written here: it belongs to the current user, and he,
+// SYSTEM and the administrators may do everything, all others nothing, whatever the directory above says.
+// flags are those of the entries: "" for files, "OICI" for directories, whose contents inherit them.
+func privateTo(flags string) (*windows.SecurityAttributes, error) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return nil, fmt.Errorf("find out the current user: %w", err)
+	}
+	me := user.User.Sid.String()
+	var sddl strings.Builder
+	fmt.Fprintf(&sddl, "O:%sD:P", me)
+	for _, sid := range []string{me, "SY", "BA"} {
+		fmt.Fprintf(&sddl, "(A;%s;FA;;;%s)", flags, sid)
+	}
+	descriptor, err := windows.SecurityDescriptorFromString(sddl.String())
+	if err != nil {
+		return nil, fmt.Errorf("make an access list: %w", err)
+	}
+	attributes := &windows.SecurityAttributes{SecurityDescriptor: descriptor}
+	attributes.Length = uint32(unsafe.Sizeof(*attributes))
+	return attributes, nil
+}
+
+// createPrivate makes a new file that only the current user, SYSTEM and the administrators can read. The
+// access list is there from the first moment on, not put on a file that others may have opened.
+func createPrivate(path string) (*os.File, error) {
+	attributes, err := privateTo("")
+	if err != nil {
+		return nil, err
+	}
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
+	}
+	handle, err := windows.CreateFile(name, windows.GENERIC_WRITE, 0, attributes,
+		windows.CREATE_NEW, windows.FILE_ATTRIBUTE_NORMAL, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(handle), path), nil
+}
+
+// makePrivateDir makes a directory that only the current user, SYSTEM and the administrators can look
+// into. Those above it are made as usual, and a directory that exists stays as it is.
+func makePrivateDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	attributes, err := privateTo("OICI")
+	if err != nil {
+		return err
+	}
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	err = windows.CreateDirectory(name, attributes)
+	if err == nil {
+		return nil
+	}
+	if info, serr := os.Stat(dir); serr == nil && info.IsDir() {
+		return nil
+	}
+	return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+}
+
+// syncDir does nothing: Windows has no way to force a directory to disk, and NTFS keeps a journal of
+// renames.
+func syncDir(string) error { return nil }
+
+// Exposure says in one phrase who else can read a key file, and what to do about it. It is empty if only
+// the file's owner, the current user, SYSTEM and the administrators can.
+func Exposure(path string) (string, error) {
+	who, err := strangers(path)
+	if err != nil {
+		return "", fmt.Errorf("look at who can read %s: %w", path, err)
+	}
+	if len(who) == 0 {
+		return "", nil
+	}
+	// SYSTEM and the administrators by number: their names differ from language to language.
+	return fmt.Sprintf(`%s may read it; icacls "%s" /inheritance:r /grant:r *S-1-5-18:F *S-1-5-32-544:F (and grant it to the account that runs peerstate, if that is another one)`,
+		strings.Join(who, ", "), path), nil
+}
+
+// strangers lists the accounts that the file's access list lets read it and that have no business to.
+func strangers(path string) ([]string, error) {
+	descriptor, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT,
+		windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
+	if err != nil {
+		return nil, err
+	}
+	owner, _, err := descriptor.Owner()
+	if err != nil {
+		return nil, err
+	}
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return nil, err
+	}
+	list, _, err := descriptor.DACL()
+	if errors.Is(err, windows.ERROR_OBJECT_NOT_FOUND) || err == nil && list == nil {
+		return []string{"everybody"}, nil // no access list: no limits
+	}
+	if err != nil {
+		return nil, err
+	}
+	var who []string
+	for i := range uint32(list.AceCount) {
+		var entry *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(list, i, &entry); err != nil {
+			return nil, err
+		}
+		const read = windows.FILE_READ_DATA | windows.GENERIC_READ | windows.GENERIC_ALL
+		if entry.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE ||
+			entry.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 || entry.Mask&read == 0 {
+			continue
+		}
+		sid := (*windows.SID)(unsafe.Pointer(&entry.SidStart))
+		if sid.Equals(user.User.Sid) || owner != nil && sid.Equals(owner) ||
+			sid.IsWellKnown(windows.WinLocalSystemSid) || sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) {
+			continue
+		}
+		who = append(who, accountName(sid))
+	}
+	return who, nil
+}
+
+func accountName(sid *windows.SID) string {
+	account, domain, _, err := sid.LookupAccount("")
+	switch {
+	case err != nil:
+		return sid.String()
+	case domain == "":
+		return account
+	default:
+		return domain + `\` + account
+	}
+}
