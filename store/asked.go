@@ -1,0 +1,110 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Asked answers another node's question. It may wait until ctx ends, for a hand-over of the session
+// to end. A Found reply has frozen the session: the caller sends its hand-over and reports what
+// became of it.
+func (st *Store) Asked(ctx context.Context, asker Peer, q Question) Reply {
+	for {
+		rep, next := st.reply(asker, q)
+		if next == nil {
+			return rep
+		}
+		if !next(ctx) {
+			return Reply{Kind: ReplyNotKnown}
+		}
+	}
+}
+
+func (st *Store) reply(asker Peer, q Question) (Reply, waiter) {
+	sh := st.shardOf(q.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[q.Key]
+	if s != nil && s.expired(now.mono) {
+		sh.expire(s)
+		s = sh.sessions[q.Key]
+	}
+	if s == nil {
+		if q.Want == Create {
+			s = &session{key: q.Key}
+			sh.put(s)
+			st.promise(sh, s, asker.Node, now)
+		}
+		return Reply{Kind: ReplyMissing}, nil
+	}
+	switch s.state {
+	case held:
+		s.renew(now.mono)
+		switch {
+		case s.lock != 0:
+			return Reply{Kind: ReplyHeld, Locked: true, Cookie: s.lock, LockAge: time.Duration(now.mono - s.lockedAt)}, nil
+		case q.Want != Move:
+			return Reply{Kind: ReplyHeld}, nil
+		case s.busy != nil && s.busy.reserved > 0:
+			return Reply{}, until(s.wait())
+		}
+		return Reply{Kind: ReplyFound, Handover: st.freeze(s, asker, now)}, nil
+	case frozen:
+		s.renew(now.mono)
+		if s.busy.handover.doubtful {
+			return Reply{Kind: ReplyNotKnown}, nil
+		}
+		return Reply{}, until(s.wait())
+	case moved:
+		return Reply{Kind: ReplyMoved, Node: s.busy.to, Epoch: s.epoch}, nil
+	}
+	if s.busy != nil && s.busy.inquiry != nil {
+		if s.busy.inquiry.want == Create {
+			return Reply{Kind: ReplyCreating}, nil
+		}
+		if q.Want == Create {
+			s.busy.inquiry.stale = true
+		}
+	}
+	if q.Want == Create {
+		st.promise(sh, s, asker.Node, now)
+	}
+	return Reply{Kind: ReplyMissing, Deleted: s.deleted}, nil
+}
+
+// promise remembers that a node which is about to create the key was told that it is missing here.
+// The shard is locked.
+func (st *Store) promise(sh *shard, s *session, node string, now instant) {
+	b := s.extra()
+	if b.promises == nil {
+		b.promises = map[string]int64{}
+	}
+	b.promises[node] = now.mono + promiseFor*int64(st.fetchTimeout)
+	st.tidy(sh, s)
+}
+
+// Forwarded carries out a request that another node passed on, if this node holds the session. It
+// waits while the session is in a hand-over, until ctx ends. ErrNotHere: nothing was changed.
+func (st *Store) Forwarded(ctx context.Context, r *Request) (Answer, error) {
+	for {
+		sh := st.shard(r.Key)
+		now := st.clock.now()
+		sh.mu.Lock()
+		s := sh.sessions[string(r.Key)]
+		switch {
+		case s != nil && s.state == held && !s.expired(now.mono):
+			a := st.apply(sh, s, r, now)
+			sh.mu.Unlock()
+			return a, nil
+		case s == nil || s.state != frozen:
+			sh.mu.Unlock()
+			return Answer{}, ErrNotHere
+		}
+		changed := s.wait()
+		sh.mu.Unlock()
+		if !until(changed)(ctx) {
+			return Answer{}, ErrNotHere
+		}
+	}
+}

@@ -1,0 +1,29 @@
+// Package store keeps a node's sessions: keys, locks, cookies, expiry, and the order of records. It
+// decides who may change what, and when; it knows of no network.
+//
+// A request comes in by [Store.Try]. If this node holds the session, the request is carried out
+// under the lock of the session's shard, by the rules of the state protocol ([MS-ASP] 3.1.5, and
+// where that differs, .NET's StateRuntime.cs, which is what the real server runs). A new visitor's
+// first write is stored at once as well. Everything else goes to [Store.Do], which asks the other
+// nodes through [Farm] and waits: the session arrives and is served, or is locked elsewhere, or is
+// nowhere, or nobody can tell just now, which is an outcome of its own ([Unknown]) and never the
+// same as nowhere.
+//
+// What always holds:
+//
+//   - A session has one holder, the node that decides about it. It changes by a hand-over: the
+//     holder freezes the session, sends it, and gives it up when the receiver says that it has it.
+//     Until then neither copy is served twice. A giver that never hears the answer is in doubt and
+//     asks; only if the receiver is out does it serve its own copy again ([Store.Out]), with cookies
+//     that the receiver cannot have given, and when the two meet again they settle ([Store.Settle]).
+//   - Of two records of one key, [Version.Compare] says which is the session. Each write has a stamp
+//     that never goes back; each move and promotion raises the epoch.
+//   - A deletion is a record too, without a body, kept for the session's timeout and ten minutes, so
+//     that an older copy somewhere does not bring the session back.
+//   - A locked session does not move. A cookie is not given twice for one session.
+//   - "Missing here" said to a node that is about to create the key is a promise: this node does not
+//     create it before that one has had its turn.
+//   - Bodies are immutable once they are stored, and are served without being copied.
+//
+// Times that last are monotonic, stamps are wall-clock; see [Stamp].
+package store

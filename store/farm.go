@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Farm is the other nodes, as the store sees them.
+type Farm interface {
+	// Ask puts a question to every node that can be reached, and returns when it is decided or ctx
+	// ends (NotKnown). A session that is found has been delivered by Store.Receive before Ask
+	// returns.
+	Ask(ctx context.Context, q Question) Verdict
+	// Forward has a node carry out a request on a session that it holds. ErrNotHere: it does not,
+	// and nothing was changed. Any other error: it may have been carried out. It is never sent twice.
+	Forward(ctx context.Context, node string, r *Request) (Answer, error)
+}
+
+// ErrNotHere says that a node asked to carry out a request does not hold the session, and has
+// changed nothing.
+var ErrNotHere = errors.New("this node does not hold the session")
+
+// Peer is another node, in one of its runs.
+type Peer struct {
+	Node     string
+	Instance uint64
+}
+
+// Want is what the asker of a question is after.
+type Want uint8
+
+// The kinds of questions.
+const (
+	Move   Want = iota + 1 // to have the session, if it is not locked
+	Locate                 // to know who holds it
+	Create                 // to store it, if nobody has it
+)
+
+// Question is a question about one key.
+type Question struct {
+	Key  string
+	Want Want
+}
+
+// Outcome is what came of a question.
+type Outcome uint8
+
+// The outcomes, as far as the store has to tell them apart.
+const (
+	// NotKnown: a node that may have the session could not be asked.
+	NotKnown Outcome = iota
+	// Missing: all that count said that they do not have it, or that they are creating it
+	// (then they are named in Verdict.Creating).
+	Missing
+	// Arrived: the session was found, and is here now.
+	Arrived
+	// Held: Verdict.Node holds it, and keeps it: it is locked there, or was only to be located.
+	Held
+)
+
+// Verdict is the answer of the whole farm to a question.
+type Verdict struct {
+	Outcome  Outcome
+	Node     string        // Held: who
+	Locked   bool          // Held: whether it is locked there
+	Cookie   int32         // Held and locked: by which cookie
+	LockAge  time.Duration // Held and locked: for how long
+	Deleted  Stamp         // Missing: the latest deletion that a node remembers; 0: none
+	Creating []string      // Missing: nodes that are about to create it
+}
+
+// ReplyKind is what a node says to a question.
+type ReplyKind uint8
+
+// The replies of one node.
+const (
+	ReplyNotKnown ReplyKind = iota // it cannot say just now
+	ReplyMissing                   // it does not have the session
+	ReplyFound                     // here it comes
+	ReplyHeld                      // it has it and keeps it
+	ReplyMoved                     // it gave it to another node a moment ago
+	ReplyCreating                  // it is about to create it
+)
+
+// Reply is a node's answer to a question.
+type Reply struct {
+	Kind     ReplyKind
+	Handover *Handover     // Found
+	Locked   bool          // Held
+	Cookie   int32         // Held and locked
+	LockAge  time.Duration // Held and locked
+	Node     string        // Moved: to which node
+	Epoch    uint64        // Moved: the epoch that it has there
+	Deleted  Stamp         // Missing: when it was deleted; 0: not known to have been
+}

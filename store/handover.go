@@ -1,0 +1,247 @@
+package store
+
+import (
+	"maps"
+	"slices"
+	"sync"
+)
+
+// HandoverID names one attempt to hand one session over: the giver's instance and a running
+// number. It is never used twice.
+type HandoverID struct {
+	Giver uint64
+	N     uint64
+}
+
+// Handover is a session on its way to another node. The session is frozen: nothing changes it, and
+// this node answers nothing about it, until the giver knows what became of it. Whoever sends it
+// calls one of Received, Declined and Doubt, and after Doubt, Resolve.
+type Handover struct {
+	ID     HandoverID
+	To     Peer
+	Record Record // to be sent; it has no body any more after Doubt
+
+	store *Store
+	// guarded by the shard's lock:
+	doubtful bool // it may or may not have arrived
+	promoted bool // the receiver is out, and this node holds the session again
+}
+
+// freeze begins a hand-over. The shard is locked, the session held and unlocked.
+func (st *Store) freeze(s *session, to Peer, now instant) *Handover {
+	h := &Handover{
+		ID: HandoverID{Giver: st.instance, N: st.handovers.Add(1)}, To: to,
+		Record: s.record(now.mono), store: st,
+	}
+	s.state, s.extra().handover = frozen, h
+	return h
+}
+
+// end finishes a hand-over whose session is still frozen for it, by calling f under the shard's
+// lock. It gives false when this node has promoted its copy meanwhile.
+func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
+	st := h.store
+	sh := st.shardOf(h.Record.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[h.Record.Key]
+	if s == nil || s.busy == nil || s.busy.handover != h {
+		return false
+	}
+	s.busy.handover = nil
+	f(sh, s, now)
+	s.wake()
+	s.idle()
+	st.doubts.remove(h)
+	return true
+}
+
+// Received gives the session up: the receiver holds it. A note says where it went. It gives false
+// when the word came too late and this node serves its own copy again: then the hand-over is among
+// the Doubts, to be settled.
+func (h *Handover) Received() bool {
+	if h.end(func(sh *shard, s *session, now instant) { h.store.leave(sh, s, h.To.Node, s.epoch+1, now) }) {
+		return true
+	}
+	h.store.doubts.add(h)
+	return false
+}
+
+// leave makes a session that is held or frozen here a note that another node has it, with an epoch
+// that is no higher than it has there. The shard is locked.
+func (st *Store) leave(sh *shard, s *session, to string, epoch uint64, now instant) {
+	sh.drop(s)
+	s.state, s.extra().to, s.epoch = moved, to, epoch
+	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
+}
+
+// back makes a frozen session held again.
+func (st *Store) back(s *session, now instant) {
+	s.state = held
+	if s.expires != 0 && s.expires <= now.mono {
+		s.renew(now.mono) // a frozen session does not expire
+	}
+}
+
+// Declined ends a hand-over that the receiver did not take. With a version, the receiver has that
+// record of the session: if it is newer, the copy here is stale and dropped.
+func (h *Handover) Declined(v Version) {
+	h.end(func(sh *shard, s *session, now instant) {
+		h.store.back(s, now)
+		if v != (Version{}) && s.version().Compare(v) < 0 {
+			h.store.conflict(sh, s, h.To.Node, v, now)
+		}
+	})
+}
+
+// conflict drops a held session because another node has a newer record of it. The shard is locked.
+func (st *Store) conflict(sh *shard, s *session, node string, v Version, now instant) {
+	st.conflicts.Add(1)
+	st.log.Warn("two nodes had a copy of one session; the older one, which is here, is dropped",
+		"session", KeyHash(s.key), "peer", node, "stamp", uint64(s.stamp), "newer", uint64(v.Stamp))
+	if v.Tombstone {
+		st.bury(sh, s, v.Stamp, now.mono)
+		return
+	}
+	st.leave(sh, s, node, v.Epoch, now)
+	s.wake()
+}
+
+// Doubt says that it is not known whether the session arrived. It stays frozen until Resolve.
+func (h *Handover) Doubt() {
+	st := h.store
+	sh := st.shardOf(h.Record.Key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	h.Record.Body = nil // the session has it still
+	h.doubtful = true
+	st.doubts.add(h)
+	if s := sh.sessions[h.Record.Key]; s != nil && s.busy != nil && s.busy.handover == h {
+		s.wake() // those who wait are told that it is not known
+	}
+}
+
+// FateKind is what the receiver of a hand-over says became of it.
+type FateKind uint8
+
+// The fates of a hand-over.
+const (
+	// NotReceived binds this instance of the receiver: it refuses that id ever after.
+	NotReceived FateKind = iota
+	Kept                 // received, and the session is there
+	PassedOn             // received, and given to another node since
+	Buried               // received, and deleted since
+	Lost                 // received, and gone since: expired, or dropped
+)
+
+// Fate is the receiver's answer to a giver in doubt.
+type Fate struct {
+	Kind    FateKind
+	Version Version // Kept, Buried
+	Node    string  // PassedOn
+}
+
+// Resolve ends the doubt by the word of the receiver, which instance gave. Where both nodes hold
+// the session by now, it gives the name of the node to settle with, otherwise "".
+func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
+	ended := h.end(func(sh *shard, s *session, now instant) {
+		switch f.Kind {
+		case Kept, PassedOn:
+			h.store.leave(sh, s, h.To.Node, s.epoch+1, now)
+		case Buried:
+			h.store.bury(sh, s, f.Version.Stamp, now.mono)
+		case NotReceived:
+			h.store.back(s, now)
+			if instance != h.To.Instance {
+				h.store.promote(s, now) // it was received by a run that is over
+			}
+		case Lost:
+			h.store.promote(s, now)
+		}
+	})
+	if ended {
+		return ""
+	}
+	h.store.doubts.remove(h)
+	switch f.Kind {
+	case Kept, Buried:
+		return h.To.Node
+	case PassedOn:
+		return f.Node
+	}
+	return ""
+}
+
+// promote makes this node the holder of a session again whose last holder may have given locks
+// that this copy does not know of: the cookie counter is raised far enough that none of their
+// cookies is given again, and what comes with one of those is no longer taken. The shard is locked.
+func (st *Store) promote(s *session, now instant) {
+	st.back(s, now)
+	s.epoch++
+	s.raise(jump())
+	s.floor, s.touched = s.cookie, false
+}
+
+// Out says that a node has been unreachable for the grace time: sessions on their way to it are
+// served here again. They are settled when the node comes back.
+func (st *Store) Out(node string) {
+	for _, h := range st.Doubts(node) {
+		sh := st.shardOf(h.Record.Key)
+		now := st.clock.now()
+		sh.mu.Lock()
+		if s := sh.sessions[h.Record.Key]; s != nil && s.busy != nil && s.busy.handover == h {
+			s.busy.handover, h.promoted = nil, true
+			st.promote(s, now)
+			s.wake()
+			s.idle()
+			st.log.Warn("a session was on its way to a node that is gone; it is served here again",
+				"peer", node, "session", KeyHash(s.key))
+		}
+		sh.mu.Unlock()
+	}
+}
+
+// Doubts are the hand-overs to a node of which it is not known whether they arrived, the oldest first.
+func (st *Store) Doubts(node string) []*Handover { return st.doubts.of(node) }
+
+// doubts are hand-overs in doubt, by receiver.
+type doubts struct {
+	mu sync.Mutex
+	by map[string]map[*Handover]struct{}
+}
+
+func (d *doubts) add(h *Handover) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.by == nil {
+		d.by = map[string]map[*Handover]struct{}{}
+	}
+	if d.by[h.To.Node] == nil {
+		d.by[h.To.Node] = map[*Handover]struct{}{}
+	}
+	d.by[h.To.Node][h] = struct{}{}
+}
+
+func (d *doubts) remove(h *Handover) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.by[h.To.Node], h)
+}
+
+func (d *doubts) of(node string) []*Handover {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.SortedFunc(maps.Keys(d.by[node]), func(a, b *Handover) int {
+		return int(a.ID.N) - int(b.ID.N)
+	})
+}
+
+func (d *doubts) count() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, hs := range d.by {
+		n += len(hs)
+	}
+	return n
+}

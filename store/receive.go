@@ -1,0 +1,166 @@
+package store
+
+import (
+	"sync"
+	"time"
+)
+
+// Receipt is what the receiver of a hand-over answers.
+type Receipt struct {
+	Accepted bool
+	Version  Version // not accepted: the record that is here and is no older; zero: none, it was refused
+}
+
+// farAhead is how far a stamp may be ahead of this node's clock without being counted and logged.
+const farAhead = time.Minute
+
+// Receive takes a session over, unless what is known of it here is at least as new, or this
+// hand-over was refused before. The record has been checked.
+func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
+	sh := st.shardOf(rec.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[rec.Key]
+	if s != nil && s.expired(now.mono) {
+		sh.expire(s)
+		s = sh.sessions[rec.Key]
+	}
+	if s != nil && s.refuses(&rec) {
+		return Receipt{}
+	}
+	if s != nil && (s.state == held || s.state == deleted) && s.version().Compare(rec.Version()) >= 0 {
+		if s.state == held {
+			st.conflicts.Add(1)
+			st.log.Warn("two nodes had a copy of one session; the older one is dropped",
+				"session", KeyHash(s.key), "peer", from.Node, "stamp", uint64(rec.Stamp), "newer", uint64(s.stamp))
+		}
+		return Receipt{Version: s.version()}
+	}
+	if !st.receipts.accept(id, now.mono) {
+		return Receipt{}
+	}
+	if rec.Stamp > Stamp(now.wall+st.clockOffset.Load()+int64(farAhead)) {
+		st.ahead.Add(1)
+		st.log.Warn("a session came whose last write is far ahead of this node's clock; check the clocks of both machines",
+			"peer", from.Node, "session", KeyHash(rec.Key), "ahead", time.Duration(int64(rec.Stamp)-now.wall).Round(time.Second))
+	}
+	if s == nil {
+		s = &session{key: rec.Key}
+		sh.put(s)
+	}
+	double := s.state == held
+	if double {
+		st.conflict(sh, s, from.Node, rec.Version(), now)
+	}
+	s.take(&rec, now.mono)
+	if double {
+		// Locks that the older copy gave here are void.
+		s.raise(jump())
+		s.floor, s.touched = s.cookie, true
+	}
+	if s.busy != nil {
+		s.busy.to, s.busy.promises = "", nil
+	}
+	sh.hold(s)
+	if s.busy != nil && s.busy.inquiry != nil {
+		st.end(sh, s, Verdict{Outcome: Arrived})
+	}
+	s.wake()
+	s.idle()
+	return Receipt{Accepted: true}
+}
+
+// refuses: the session cannot be taken now, and its giver keeps it. It is in another hand-over from
+// here, or this node has given a later record of it away, which will be found where that went.
+func (s *session) refuses(rec *Record) bool {
+	return s.state == frozen || s.state == moved && s.version().Compare(rec.Version()) > 0
+}
+
+// Settled says that the giver has given the session up: nobody will ask about this hand-over.
+func (st *Store) Settled(id HandoverID) { st.receipts.settle(id) }
+
+// FateOf answers a giver in doubt. NotReceived is a promise: Receive refuses that id from now on.
+func (st *Store) FateOf(id HandoverID, key string) Fate {
+	sh := st.shardOf(key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !st.receipts.received(id, now.mono) {
+		return Fate{Kind: NotReceived}
+	}
+	s := sh.sessions[key]
+	if s == nil || s.expired(now.mono) {
+		return Fate{Kind: Lost}
+	}
+	switch s.state {
+	case held, frozen:
+		return Fate{Kind: Kept, Version: s.version()}
+	case moved:
+		return Fate{Kind: PassedOn, Node: s.busy.to}
+	case deleted:
+		return Fate{Kind: Buried, Version: s.version()}
+	}
+	return Fate{Kind: Lost}
+}
+
+const (
+	// refusedFor is how long a refusal is remembered. A hand-over that was not known when its giver
+	// asked can only come in on a connection which was open then, and none is kept that long
+	// without a sign that the transfer goes on.
+	refusedFor = int64(time.Hour)
+	// receivedFor is how long a hand-over is remembered whose giver never said that he knows.
+	receivedFor = 24 * int64(time.Hour)
+)
+
+// receipts remembers which hand-overs were taken and which refused, until their giver knows.
+type receipts struct {
+	mu    sync.Mutex
+	taken map[HandoverID]int64 // when, monotonic ns
+	bound map[HandoverID]int64
+}
+
+func newReceipts() *receipts {
+	return &receipts{taken: map[HandoverID]int64{}, bound: map[HandoverID]int64{}}
+}
+
+func (r *receipts) accept(id HandoverID, now int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, refused := r.bound[id]; refused {
+		return false
+	}
+	r.taken[id] = now
+	return true
+}
+
+func (r *receipts) received(id HandoverID, now int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.taken[id]; ok {
+		return true
+	}
+	r.bound[id] = now
+	return false
+}
+
+func (r *receipts) settle(id HandoverID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.taken, id)
+}
+
+func (r *receipts) age(now int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, at := range r.taken {
+		if now-at > receivedFor {
+			delete(r.taken, id)
+		}
+	}
+	for id, at := range r.bound {
+		if now-at > refusedFor {
+			delete(r.bound, id)
+		}
+	}
+}

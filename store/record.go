@@ -1,0 +1,72 @@
+package store
+
+import (
+	"fmt"
+	"time"
+)
+
+// Record is a session as it travels from node to node: unlocked. Times are durations, because
+// monotonic clocks differ.
+type Record struct {
+	Key     string
+	Stamp   Stamp
+	Epoch   uint64
+	Deleted Stamp         // the key's last deletion; 0: none
+	Left    time.Duration // until it expires; without meaning when Timeout is 0
+	Timeout int32         // minutes
+	Flags   int32
+	Cookie  int32 // the counter
+	Floor   int32
+	Touched bool
+	Body    []byte
+}
+
+// maxStamp keeps a hostile stamp from wrapping round when one is added.
+const maxStamp = Stamp(1) << 62
+
+// Check says what is wrong with a record that came from outside.
+func (r *Record) Check() error {
+	switch {
+	case r.Key == "":
+		return fmt.Errorf("record without a key")
+	case r.Stamp == 0 || r.Stamp > maxStamp || r.Deleted > maxStamp:
+		return fmt.Errorf("record with stamp %d, deleted %d", r.Stamp, r.Deleted)
+	case r.Epoch > 1<<62:
+		return fmt.Errorf("record with epoch %d", r.Epoch)
+	case r.Timeout < 0 || r.Timeout > MaxTimeout:
+		return fmt.Errorf("record with a timeout of %d minutes", r.Timeout)
+	case r.Left < 0 || r.Left > time.Duration(r.Timeout)*time.Minute:
+		return fmt.Errorf("record with %v left of %d minutes", r.Left, r.Timeout)
+	case r.Cookie < 1 || r.Floor < 0:
+		return fmt.Errorf("record with cookie %d, floor %d", r.Cookie, r.Floor)
+	}
+	return nil
+}
+
+// Version is the record's place in the order of the key's records.
+func (r *Record) Version() Version {
+	return Version{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted,
+		Uninitialized: r.Flags&FlagUninitialized != 0}
+}
+
+func (s *session) record(now int64) Record {
+	r := Record{Key: s.key, Stamp: s.stamp, Epoch: s.epoch, Deleted: s.deleted, Timeout: s.timeout,
+		Flags: s.flags, Cookie: s.cookie, Floor: s.floor, Touched: s.touched, Body: s.body}
+	if s.expires != 0 {
+		r.Left = time.Duration(max(s.expires-now, 0))
+	}
+	return r
+}
+
+// take puts a record's contents into a session that holds none.
+func (s *session) take(r *Record, now int64) {
+	s.body, s.timeout, s.flags = r.Body, r.Timeout, r.Flags
+	s.stamp, s.deleted = r.Stamp, max(s.deleted, r.Deleted)
+	s.epoch = max(s.epoch, r.Epoch) + 1
+	s.cookie, s.floor = max(s.cookie, r.Cookie), max(s.floor, r.Floor)
+	s.touched = s.touched || r.Touched
+	s.lock, s.expires = 0, 0
+	if r.Timeout != 0 {
+		s.expires = now + int64(r.Left)
+	}
+}

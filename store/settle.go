@@ -1,0 +1,50 @@
+package store
+
+// SettleKind is a node's answer when it is told which record of a key another node has.
+type SettleKind uint8
+
+// The answers to Settle.
+const (
+	SettleNone    SettleKind = iota // it knows nothing of the key
+	SettleDropped                   // its own was no newer, and is gone
+	SettleMine                      // its own is newer, and stays
+	SettleMoved                     // it gave its own to another node
+	SettleBusy                      // its own is in a hand-over: ask again
+)
+
+// Settlement is the answer to Settle.
+type Settlement struct {
+	Kind    SettleKind
+	Version Version // Mine
+	Node    string  // Moved
+}
+
+// Settle tells this node that another one, holder, has the record v of a key. If the one here is no
+// newer it is dropped, so that one node holds the session in the end. With a zero v it only asks
+// which record is here.
+func (st *Store) Settle(key string, v Version, holder string) Settlement {
+	sh := st.shardOf(key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[key]
+	if s == nil || s.expired(now.mono) {
+		return Settlement{Kind: SettleNone}
+	}
+	switch s.state {
+	case absent:
+		return Settlement{Kind: SettleNone}
+	case frozen:
+		return Settlement{Kind: SettleBusy}
+	case moved:
+		return Settlement{Kind: SettleMoved, Node: s.busy.to}
+	}
+	mine := s.version()
+	if mine.Compare(v) > 0 {
+		return Settlement{Kind: SettleMine, Version: mine}
+	}
+	if s.state == held {
+		st.conflict(sh, s, holder, v, now)
+	}
+	return Settlement{Kind: SettleDropped}
+}

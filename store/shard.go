@@ -1,0 +1,74 @@
+package store
+
+import (
+	"hash/maphash"
+	"sync"
+)
+
+// shardBits sets how many maps the keys are spread over: enough that the locks are hardly ever
+// fought for, and that going through one of a million sessions takes under a millisecond.
+const shardBits = 8
+
+// shard is a part of the keys with the lock that guards it.
+type shard struct {
+	mu sync.Mutex
+	// guarded by mu:
+	sessions map[string]*session
+	most     int   // the most entries since the map was made: maps do not shrink by themselves
+	held     int   // how many sessions this node holds
+	bytes    int64 // of their keys and bodies
+	created  uint64
+	// abandoned: ended by the client. timedOut: ended by their own time.
+	abandoned, timedOut uint64
+
+	_ [64]byte // keeps the next shard's lock out of this one's cache line
+}
+
+func (st *Store) shard(key []byte) *shard {
+	return &st.shards[maphash.Bytes(st.seed, key)>>(64-shardBits)]
+}
+
+func (st *Store) shardOf(key string) *shard {
+	return &st.shards[maphash.String(st.seed, key)>>(64-shardBits)]
+}
+
+func (sh *shard) put(s *session) {
+	sh.sessions[s.key] = s
+	sh.most = max(sh.most, len(sh.sessions))
+}
+
+// hold counts a session in that this node has become the holder of.
+func (sh *shard) hold(s *session) {
+	s.state = held
+	sh.held++
+	sh.bytes += int64(len(s.key) + len(s.body))
+}
+
+// drop counts a session out that this node holds no longer, and lets its contents go. What the
+// entry becomes is the caller's business.
+func (sh *shard) drop(s *session) {
+	sh.held--
+	sh.bytes -= int64(len(s.key) + len(s.body))
+	s.body, s.lock = nil, 0
+}
+
+// forget removes a key altogether.
+func (sh *shard) forget(s *session) {
+	delete(sh.sessions, s.key)
+	s.wake()
+}
+
+// expire removes a session whose time is over, or a note that is no longer needed.
+func (sh *shard) expire(s *session) {
+	if s.state == held {
+		sh.timedOut++
+		sh.drop(s)
+	}
+	if s.busy != nil && s.busy.inquiry != nil {
+		s.busy.to = ""
+		s.state, s.expires = absent, 0 // somebody still waits for the answer of other nodes
+		s.wake()
+		return
+	}
+	sh.forget(s)
+}

@@ -1,0 +1,182 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"hash/maphash"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+)
+
+// Options say how a store is to be made.
+type Options struct {
+	Node     string // this node's name; of two nodes that create one key, the smaller name does
+	Instance uint64 // this run of the node; see HandoverID
+	// FetchTimeout is the longest that Do waits for other nodes.
+	FetchTimeout time.Duration
+	Log          *slog.Logger // nil: discarded
+}
+
+// Store keeps the sessions of one node. All methods are safe for concurrent use.
+type Store struct {
+	node         string
+	instance     uint64
+	fetchTimeout time.Duration
+	log          *slog.Logger
+	farm         Farm // nil: stand-alone
+
+	clock       clock
+	clockOffset atomic.Int64 // ns; see SetClockOffset
+	seed        maphash.Seed
+	shards      [1 << shardBits]shard
+	heard       *heard
+	receipts    *receipts
+	doubts      doubts
+	handovers   atomic.Uint64 // running number of HandoverID
+	conflicts   atomic.Uint64
+	ahead       atomic.Uint64 // records whose stamp was far ahead of this node's clock
+
+	closing chan struct{}
+	swept   chan struct{}
+}
+
+// New makes an empty store and starts its sweeper, which Close ends.
+func New(o Options) *Store {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	st := &Store{
+		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout, log: o.Log,
+		clock: newClock(), seed: maphash.MakeSeed(), heard: newHeard(), receipts: newReceipts(),
+		closing: make(chan struct{}), swept: make(chan struct{}),
+	}
+	for i := range st.shards {
+		st.shards[i].sessions = map[string]*session{}
+	}
+	go st.sweep()
+	return st
+}
+
+// Join makes the store part of a farm: what it lacks it asks f for. To be called before the first
+// request, or not at all.
+func (st *Store) Join(f Farm) { st.farm = f }
+
+// Close stops the sweeper and waits for it. Requests may still be made.
+func (st *Store) Close() {
+	close(st.closing)
+	<-st.swept
+}
+
+// Try answers a request at once when that needs no other node and no waiting; otherwise ok is
+// false, nothing has happened, and Do is to be called. It does not allocate but for a new session.
+// Stand-alone, ok is always true.
+func (st *Store) Try(r *Request) (a Answer, ok bool) {
+	sh := st.shard(r.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return st.try(sh, sh.sessions[string(r.Key)], r, now)
+}
+
+// try is Try under the shard's lock; s is nil where nothing is known of the key.
+func (st *Store) try(sh *shard, s *session, r *Request, now instant) (Answer, bool) {
+	known := s != nil
+	if known && s.expired(now.mono) {
+		sh.expire(s)
+		s = sh.sessions[string(r.Key)]
+	}
+	switch {
+	case s != nil && s.state == held:
+		return st.apply(sh, s, r, now), true
+	case st.farm == nil:
+		if r.Op != Put {
+			return Answer{Status: NotFound}, true
+		}
+	case known || r.Op != Put || r.Cookie > 0 || r.Cookie == BadCookie ||
+		r.Flags&FlagUninitialized != 0 || st.heard.has(r.Key, now.mono):
+		return Answer{}, false
+	}
+	// A visitor's first page: a write without a lock under a key that nobody has heard of. It
+	// is stored without asking anybody.
+	st.create(sh, s, r, now)
+	return Answer{}, true
+}
+
+// create stores a Put under a key that has no session: unlocked, with cookie 1. s is what is known
+// of the key, or nil. The shard is locked.
+func (st *Store) create(sh *shard, s *session, r *Request, now instant) {
+	if s == nil {
+		s = &session{key: string(r.Key)}
+		sh.put(s)
+	}
+	s.body, s.timeout, s.flags = r.Body, r.Timeout, r.Flags
+	s.stamp = st.stamp(now, max(s.stamp, s.deleted))
+	s.cookie, s.floor, s.lock, s.touched = 1, 0, 0, true
+	if s.busy != nil {
+		s.busy.to, s.busy.promises = "", nil
+	}
+	s.renew(now.mono)
+	sh.created++
+	sh.hold(s)
+}
+
+// Undo takes back what an answer to Get or Acquire changed when the answer could not be delivered:
+// the lock is released, and the flag that only one request is told of is set again. Nothing
+// happens if the session has changed since.
+func (st *Store) Undo(key []byte, a Answer) {
+	sh := st.shard(key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[string(key)]
+	if a.Status != OK || s == nil || s.state != held || s.lock != a.Cookie {
+		return
+	}
+	s.lock = 0
+	if a.Init {
+		s.flags |= FlagUninitialized
+		s.stamp = st.stamp(now, s.stamp)
+	}
+}
+
+// Stats are the store's counters. The first four are those of the Windows performance object
+// "ASP.NET State Service".
+type Stats struct {
+	Active    int    // sessions held
+	Total     uint64 // ever created here
+	Abandoned uint64 // ended by a client's DELETE here
+	TimedOut  uint64 // ended by their own time here
+	Bytes     int64  // of the keys and bodies of the sessions held
+	Conflicts uint64 // stale copies of sessions that were dropped
+	Ahead     uint64 // records that came with a stamp more than a minute ahead of this node's clock
+	Doubts    int    // hand-overs of which it is not known whether they arrived
+}
+
+// Stats adds up the counters of all shards.
+func (st *Store) Stats() Stats {
+	x := Stats{Conflicts: st.conflicts.Load(), Ahead: st.ahead.Load(), Doubts: st.doubts.count()}
+	for i := range st.shards {
+		sh := &st.shards[i]
+		sh.mu.Lock()
+		x.Active += sh.held
+		x.Bytes += sh.bytes
+		x.Total += sh.created
+		x.Abandoned += sh.abandoned
+		x.TimedOut += sh.timedOut
+		sh.mu.Unlock()
+	}
+	return x
+}
+
+// KeyHash is what logs show of a key: a session id is a secret.
+func KeyHash(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:4])
+}
+
+// jump is how far the cookie counter is raised when locks may have been given by a copy that died:
+// further than that copy could have counted meanwhile, and by chance, so that two copies that
+// jump from the same place do not meet.
+func jump() int32 { return 1<<16 + rand.Int32N(1<<16) }
