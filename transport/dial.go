@@ -1,0 +1,279 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/quic-go/quic-go"
+)
+
+// Pauses between tries. A node that is back is found within the longer one.
+const (
+	dialSoon    = 200 * time.Millisecond
+	dialLate    = 2 * time.Second
+	dialRefused = 30 * time.Second // when one side does not accept the other
+)
+
+// dialler keeps up the link to one configured address.
+type dialler struct {
+	mesh *Mesh
+	addr string
+	// guarded by mesh.mu:
+	node     string   // who was found there; empty: nobody yet
+	resolved []string // what the address stood for when it was last dialled
+	self     bool     // this node itself was found there
+	refused  bool     // one side does not accept the other
+	reason   string   // why there is no link
+	since    time.Time
+}
+
+// errSelf says that an address is this node's own.
+var errSelf = errors.New("this is the node itself")
+
+// refusedError is an address where a handshake or a hello was turned down.
+type refusedError struct{ reason string }
+
+func (e *refusedError) Error() string { return e.reason }
+
+// run dials whenever the node at the address is not linked, until the mesh is closed.
+func (d *dialler) run() {
+	pause := dialSoon
+	for d.unlinked() {
+		err := d.try()
+		var refused *refusedError
+		switch {
+		case d.mesh.ctx.Err() != nil:
+			return
+		case err == nil:
+			pause = dialSoon
+		case errors.Is(err, errSelf):
+			d.isSelf()
+			return
+		case errors.As(err, &refused):
+			pause = dialRefused
+			d.failed(err, true)
+		default:
+			d.failed(err, false)
+		}
+		t := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-t.C:
+		case <-d.mesh.ctx.Done():
+			t.Stop()
+			return
+		}
+		pause = min(pause*2, dialLate)
+	}
+}
+
+// unlinked waits until the node at the address is not linked; false: the mesh is closed.
+func (d *dialler) unlinked() bool {
+	m := d.mesh
+	for {
+		m.mu.Lock()
+		n := m.nodes[d.node]
+		linked, change := n != nil && n.link != nil, m.change
+		m.mu.Unlock()
+		if m.ctx.Err() != nil {
+			return false
+		}
+		if !linked {
+			return true
+		}
+		select {
+		case <-change:
+		case <-m.ctx.Done():
+			return false
+		}
+	}
+}
+
+// isSelf notes that the address is this node's own: nobody is waited for there.
+func (d *dialler) isSelf() {
+	d.mesh.mu.Lock()
+	d.self = true
+	d.mesh.mu.Unlock()
+	d.mesh.log.Info("a configured peer address is this node itself; it is left out", "addr", d.addr)
+}
+
+func (d *dialler) failed(err error, refused bool) {
+	m := d.mesh
+	m.mu.Lock()
+	changed := d.reason != err.Error()
+	d.reason, d.refused = err.Error(), refused
+	m.mu.Unlock()
+	if changed {
+		m.log.Warn("a peer cannot be linked; it is tried again and again", "addr", d.addr, "reason", err)
+	}
+}
+
+// found notes who is at the address.
+func (d *dialler) found(name string) {
+	d.mesh.mu.Lock()
+	defer d.mesh.mu.Unlock()
+	d.node, d.refused, d.reason = name, false, ""
+}
+
+// try dials the addresses that the name has at this moment, one after the other, and serves the link
+// until it ends. An error says why there was none.
+func (d *dialler) try() error {
+	ctx, cancel := context.WithTimeout(d.mesh.ctx, helloTimeout)
+	addrs, err := resolve(ctx, d.addr)
+	cancel()
+	if err != nil {
+		return err
+	}
+	d.mesh.mu.Lock()
+	d.resolved = d.resolved[:0]
+	for _, a := range addrs {
+		d.resolved = append(d.resolved, a.String())
+	}
+	d.mesh.mu.Unlock()
+	for _, a := range addrs {
+		if err = d.dial(a); err == nil || errors.Is(err, errSelf) || d.mesh.ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// resolve gives the UDP addresses of host:port, asking the system's resolver each time.
+func resolve(ctx context.Context, addr string) ([]*net.UDPAddr, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("peer address %q: %w", addr, err)
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("peer address %q: the port is not a number from 1 to 65535", addr)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []*net.UDPAddr{net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(port)))}, nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, fmt.Errorf("resolving the name of the peer: %w", err)
+	}
+	all := make([]*net.UDPAddr, len(ips))
+	for i, ip := range ips {
+		all[i] = net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(port)))
+	}
+	return all, nil
+}
+
+// dial makes one connection and says hello.
+func (d *dialler) dial(to *net.UDPAddr) error {
+	m := d.mesh
+	ctx, cancel := context.WithTimeout(m.ctx, 2*helloTimeout)
+	defer cancel()
+	conn, err := m.quic.Dial(ctx, to, m.config.Certs.DialTLS(alpn), quicConfig())
+	if err != nil {
+		return m.dialError(to, err)
+	}
+	l, err := m.introduce(ctx, conn)
+	if err != nil {
+		code := closeRefused
+		if errors.Is(err, errFrame) {
+			m.metrics.misbehaved.Inc()
+			code = closeMisbehaved
+		}
+		if cause := context.Cause(conn.Context()); cause != nil {
+			err = m.dialError(to, cause)
+		}
+		// The listener hears of it; an error would be that it is closed already.
+		_ = conn.CloseWithError(code, "no link")
+		if l != nil {
+			d.found(l.peer.Node)
+			return nil // linked already: the other way round
+		}
+		return err
+	}
+	d.found(l.peer.Node)
+	m.mu.Lock()
+	if old := m.node(l.peer.Node).link; old != nil && !m.better(l, old) && old.instance == l.instance && old.conn.Context().Err() == nil {
+		m.mu.Unlock()
+		l.close(closeReplaced, "another link is used")
+		return nil
+	}
+	old := m.install(l)
+	m.mu.Unlock()
+	cancel()
+	m.begin(l, old)
+	return nil
+}
+
+// dialError makes of a failed handshake what an operator can read.
+func (m *Mesh) dialError(to net.Addr, err error) error {
+	if reason := m.logRefusal(to.String(), err); reason != "" {
+		return &refusedError{reason}
+	}
+	var idle *quic.IdleTimeoutError
+	var hs *quic.HandshakeTimeoutError
+	if errors.As(err, &idle) || errors.As(err, &hs) || errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer on UDP")
+	}
+	return err
+}
+
+// introduce says hello on a new connection. With a link and an error, the other side says that the
+// two are linked already.
+func (m *Mesh) introduce(ctx context.Context, conn *quic.Conn) (*link, error) {
+	peer, err := m.config.Certs.Peer(conn.ConnectionState().TLS)
+	if err != nil {
+		return nil, err
+	}
+	control, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := control.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return nil, err
+	}
+	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance,
+		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
+	if err != nil {
+		return nil, err
+	}
+	k, data, err := readFrame(control)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{mesh: m, conn: conn, peer: peer, dialled: true, control: control, pongs: map[uint64]pingSent{}}
+	switch k {
+	case kindWelcome:
+		var w welcome
+		if err := decode(data, &w); err != nil {
+			return nil, err
+		}
+		if w.Version < minVersion || w.Version > maxVersion {
+			return nil, fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
+		}
+		l.instance, l.site, l.program = w.Instance, plain(w.Site), plain(w.Program)
+		return l, control.SetDeadline(time.Time{})
+	case kindRefuse:
+		var r refuse
+		if err := decode(data, &r); err != nil {
+			return nil, err
+		}
+		return m.refusedBy(l, r)
+	}
+	return nil, fmt.Errorf("%w: kind %d in answer to a hello", errFrame, k)
+}
+
+func (m *Mesh) refusedBy(l *link, r refuse) (*link, error) {
+	switch r.Code {
+	case refusedDuplicate:
+		return l, errors.New(plain(r.Text))
+	case refusedSelf:
+		return nil, errSelf
+	case refusedTwin:
+		m.twin(m.me, l.conn.RemoteAddr().String())
+	}
+	return nil, &refusedError{fmt.Sprintf("%s refuses: %s", l.peer.Node, plain(r.Text))}
+}

@@ -1,0 +1,39 @@
+// Package transport links a node to the others of its farm, and is the store's view of them
+// ([store.Farm]).
+//
+// A [Mesh] has one UDP socket, on which it listens and from which it dials. A connection becomes a
+// link in three steps: the TLS handshake, in which both sides judge the other's certificate
+// (package certs); the dialler's hello, with the run of the node that it is; and the welcome. There
+// is one link between two nodes, whichever of them dialled: of two that were dialled from both sides
+// at once, the one that the smaller name dialled stays. A second live node of one name is refused;
+// a node that has started anew, which shows in its instance, takes the place of its old self.
+//
+// # A session that is somewhere else
+//
+// The store asks ([Mesh.Ask]). The question goes to all linked nodes at once, each on a stream of its
+// own. One answers "found": behind its reply comes the session, which its store has frozen. It is
+// taken in as it arrives ([store.Store.Receive]), the receipt goes back, the giver lets its copy go
+// and ends the stream, and that end tells the receiver that it may forget the hand-over. All this
+// goes on when the question is long decided. If all say "missing", that is the answer after one round
+// trip to the slowest; "moved" is followed to the node that has the session now; and where a node
+// that may have it could not be asked, the outcome is not known, which is not the same as missing.
+//
+// A receipt that does not come leaves the giver in doubt. The session stays frozen, and the giver
+// asks what became of the hand-over as soon as the receiver can be reached (doubt.go). A receiver
+// that is out does not keep it waiting: then the giver serves its own copy again, and the two settle
+// when they meet, so that one of them holds it in the end.
+//
+// # Who is up
+//
+// A link sends a ping every second; QUIC's idle time-out of 5 s ends a dead one. A node without a link
+// is connecting, after Config.Grace out, and LostAfter later lost: only then does it count no more.
+// A node that leaves a question unanswered is suspect, and nobody waits for it until it answers one.
+// Who was known, and how, is kept on disk, so that a node which has just started does not take for
+// missing what another one has (node.go, known.go).
+//
+// # What a peer may send
+//
+// Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),
+// memory grows with the bytes that arrive and not with a declared length, what comes is checked
+// before it is used, and a link over which something comes that no node sends is closed and counted.
+package transport

@@ -1,0 +1,306 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/quic-go/quic-go/testutils/simnet"
+	"go.uber.org/goleak"
+
+	"peerstate/certs"
+	"peerstate/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// farm is a number of nodes on a simulated network, in virtual time. All of a node is real but its
+// network: store, mesh, QUIC, TLS, certificates, files.
+type farm struct {
+	t      *testing.T
+	dir    string
+	ca     *certs.CA
+	net    *network
+	delay  time.Duration // one way
+	nodes  map[string]*testNode
+	config func(*Config) // changes that a test wants
+	log    *logBuffer
+}
+
+// testNode is one run of a node.
+type testNode struct {
+	name  string
+	farm  *farm
+	addr  *net.UDPAddr
+	link  *simnet.SimulatedLink
+	store *store.Store
+	mesh  *Mesh
+}
+
+// network carries packets between nodes, unless told otherwise.
+type network struct {
+	simnet.PerfectRouter
+	mu   sync.Mutex
+	lose func(from, to string) bool // under mu
+	sent int
+	lost int
+}
+
+func (n *network) SendPacket(p simnet.Packet) error {
+	n.mu.Lock()
+	n.sent++
+	lost := n.lose != nil && n.lose(p.From.String(), p.To.String())
+	if lost {
+		n.lost++
+	}
+	n.mu.Unlock()
+	if lost {
+		return nil
+	}
+	if err := n.PerfectRouter.SendPacket(p); err != nil {
+		return nil // nobody is there: lost, as on a real network
+	}
+	return nil
+}
+
+// losing sets which packets are lost; nil: none.
+func (n *network) losing(f func(from, to string) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lose = f
+}
+
+func (n *network) packets() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sent
+}
+
+// logBuffer keeps what all nodes log, for tests that look at it, and shows it when a test fails.
+type logBuffer struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
+}
+
+// inFarm runs f in a bubble of virtual time with an empty farm. One-way delay between nodes is 10 ms.
+func inFarm(t *testing.T, f func(t *testing.T, farm *farm)) {
+	t.Helper()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := certs.CreateCA(filepath.Join(dir, "ca"), "farm", 10*365*24*time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fm := &farm{t: t, dir: dir, ca: ca, net: &network{}, delay: 10 * time.Millisecond,
+			nodes: map[string]*testNode{}, log: &logBuffer{}}
+		defer func() {
+			for _, n := range fm.nodes {
+				n.stop()
+			}
+			if t.Failed() || testing.Verbose() {
+				t.Log(fm.log.String())
+			}
+		}()
+		f(t, fm)
+	})
+}
+
+func addrOf(name string) *net.UDPAddr {
+	return &net.UDPAddr{IP: net.IPv4(10, 0, 0, name[len(name)-1]).To4(), Port: 42425}
+}
+
+// start runs a node, which dials the named ones.
+func (f *farm) start(name string, peers ...string) *testNode {
+	f.t.Helper()
+	dir := filepath.Join(f.dir, name)
+	snap, err := certs.Load(dir, time.Now())
+	if err != nil {
+		if _, err = f.ca.Issue(dir, name, 365*24*time.Hour, time.Now()); err != nil {
+			f.t.Fatal(err)
+		}
+		if snap, err = certs.Load(dir, time.Now()); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	n := &testNode{name: name, farm: f, addr: addrOf(name)}
+	n.link = &simnet.SimulatedLink{Latency: f.delay, UploadPacket: f.net}
+	conn := simnet.NewBlockingSimConn(n.addr, n.link)
+	f.net.AddNode(n.addr, n.link)
+	n.link.Start()
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
+	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Site: "site-" + name,
+		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20, Log: log}
+	for _, p := range peers {
+		c.Peers = append(c.Peers, addrOf(p).String())
+	}
+	if f.config != nil {
+		f.config(&c)
+	}
+	n.store = store.New(store.Options{Node: name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, Log: log})
+	c.Store = n.store
+	if n.mesh, err = New(c); err != nil {
+		f.t.Fatal(err)
+	}
+	n.store.Join(n.mesh)
+	f.nodes[name] = n
+	return n
+}
+
+// stop ends a node in good order.
+func (n *testNode) stop() {
+	if err := n.mesh.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		n.farm.t.Errorf("closing %s: %v", n.name, err)
+	}
+	n.store.Close()
+	if err := n.link.Close(); err != nil {
+		n.farm.t.Errorf("closing the network of %s: %v", n.name, err)
+	}
+	delete(n.farm.nodes, n.name)
+}
+
+// kill ends a node so that nobody hears a last word from it.
+func (n *testNode) kill() {
+	addr := n.addr.String()
+	n.farm.net.mu.Lock()
+	before := n.farm.net.lose
+	n.farm.net.lose = func(from, to string) bool {
+		return from == addr || to == addr || before != nil && before(from, to)
+	}
+	n.farm.net.mu.Unlock()
+	n.stop()
+	synctest.Wait()
+	n.farm.net.losing(before)
+}
+
+// linked waits until the nodes are all linked with each other.
+func (f *farm) linked(nodes ...*testNode) {
+	f.t.Helper()
+	for range 600 {
+		ok := true
+		for _, a := range nodes {
+			for _, b := range nodes {
+				ok = ok && (a == b || a.mesh.linkTo(b.name) != nil)
+			}
+		}
+		if ok {
+			time.Sleep(100 * time.Millisecond) // and what follows a new link is over
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	f.t.Fatalf("not linked after a minute:\n%s", f.log)
+}
+
+// cut loses all packets between two nodes.
+func (f *farm) cut(a, b *testNode) {
+	x, y := a.addr.String(), b.addr.String()
+	f.net.losing(func(from, to string) bool { return from == x && to == y || from == y && to == x })
+}
+
+func (f *farm) mend() { f.net.losing(nil) }
+
+// do makes a request as the proxy does.
+func (n *testNode) do(r store.Request) store.Answer {
+	if a, ok := n.store.Try(&r); ok {
+		return a
+	}
+	return n.store.Do(context.Background(), &r)
+}
+
+func (n *testNode) get(key string) store.Answer {
+	return n.do(store.Request{Op: store.Get, Key: []byte(key), Cookie: store.NoCookie})
+}
+
+func (n *testNode) acquire(key string) store.Answer {
+	return n.do(store.Request{Op: store.Acquire, Key: []byte(key), Cookie: store.NoCookie})
+}
+
+func (n *testNode) put(key, body string, cookie int32) store.Answer {
+	return n.do(store.Request{Op: store.Put, Key: []byte(key), Cookie: cookie, Timeout: 20, Body: []byte(body)})
+}
+
+func (n *testNode) release(key string, cookie int32) store.Answer {
+	return n.do(store.Request{Op: store.Release, Key: []byte(key), Cookie: cookie})
+}
+
+func (n *testNode) delete(key string, cookie int32) store.Answer {
+	return n.do(store.Request{Op: store.Delete, Key: []byte(key), Cookie: cookie})
+}
+
+func (n *testNode) head(key string) store.Answer {
+	return n.do(store.Request{Op: store.Head, Key: []byte(key), Cookie: store.NoCookie})
+}
+
+// holds tells whether the node holds the session.
+func (n *testNode) holds(key string) bool {
+	s := n.store.Settle(key, store.Version{}, "")
+	return s.Kind == store.SettleMine && !s.Version.Tombstone || s.Kind == store.SettleBusy
+}
+
+// holders names the nodes that hold the session.
+func (f *farm) holders(key string) (names []string) {
+	for _, n := range f.nodes {
+		if n.holds(key) {
+			names = append(names, n.name)
+		}
+	}
+	return names
+}
+
+func (f *farm) wantAnswer(what string, got store.Answer, status store.Status, body string) {
+	f.t.Helper()
+	if got.Status != status || string(got.Body) != body {
+		f.t.Fatalf("%s: status %d, body %q; want status %d, body %q", what, got.Status, got.Body, status, body)
+	}
+}
+
+// took measures virtual time.
+func took(f func()) time.Duration {
+	begun := time.Now()
+	f()
+	return time.Since(begun)
+}
+
+func wantTime(t *testing.T, what string, got, want time.Duration) {
+	t.Helper()
+	if got < want || got > want+time.Millisecond {
+		t.Errorf("%s took %v, want %v and at most a millisecond more", what, got, want)
+	}
+}
+
+func keyOf(i int) string {
+	return fmt.Sprintf("LM/W3SVC/1/ROOT(hash=)/%024d", i)
+}
+
+// counter reads one counter of a vector.
+func counter(t *testing.T, v *prometheus.CounterVec, labels ...string) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := v.WithLabelValues(labels...).Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}

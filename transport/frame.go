@@ -1,0 +1,315 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"peerstate/store"
+)
+
+// A frame is a kind (1 byte), the length of its header (3 bytes, big-endian), the header in CBOR
+// (RFC 8949, a map with small integers as keys), and a body of as many raw bytes as the header
+// says. Keys that a reader does not know are skipped, so that a later version may add some.
+//
+// A stream begins with the frame of whoever opened it, and that says what the stream is for:
+//
+//	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
+//	          then pings and pongs in both directions for as long as the link lives
+//	question  reply comes back; to one that found the session, receipt goes forth, and the end of
+//	          the stream says that the giver has read it
+//	forward   answer comes back
+//	doubt     fate comes back
+//	settle    settlement comes back
+type kind uint8
+
+const (
+	kindHello kind = iota + 1
+	kindWelcome
+	kindRefuse
+	kindPing
+	kindPong
+	kindQuestion
+	kindReply
+	kindReceipt
+	kindForward
+	kindAnswer
+	kindDoubt
+	kindFate
+	kindSettle
+	kindSettlement
+)
+
+const (
+	// maxHeader bounds a frame's header. A key, its longest part, is at most 8 KiB.
+	maxHeader = 32 << 10
+	maxKey    = 8 << 10
+)
+
+// Versions of the protocol that this program speaks; the higher of what both know is used.
+const (
+	minVersion = 1
+	maxVersion = 1
+)
+
+// hello introduces the dialler. Who it is stands in its certificate.
+type hello struct {
+	Min      int    `cbor:"1,keyasint"` // versions of the protocol
+	Max      int    `cbor:"2,keyasint"`
+	Instance uint64 `cbor:"3,keyasint"`
+	Site     string `cbor:"4,keyasint,omitempty"`
+	Clock    int64  `cbor:"5,keyasint"` // ns since 1970
+	Program  string `cbor:"6,keyasint,omitempty"`
+}
+
+// welcome accepts a hello.
+type welcome struct {
+	Version  int    `cbor:"1,keyasint"`
+	Instance uint64 `cbor:"3,keyasint"`
+	Site     string `cbor:"4,keyasint,omitempty"`
+	Clock    int64  `cbor:"5,keyasint"`
+	Program  string `cbor:"6,keyasint,omitempty"`
+}
+
+// refuse turns a hello down. The certificate was good; the reason is another.
+type refuse struct {
+	Code     refusalCode `cbor:"1,keyasint"`
+	Text     string      `cbor:"2,keyasint,omitempty"`
+	Instance uint64      `cbor:"3,keyasint"`
+}
+
+type refusalCode uint8
+
+const (
+	refusedDuplicate refusalCode = iota + 1 // the two are linked already
+	refusedTwin                             // another live node has this name
+	refusedVersion                          // no version in common
+	refusedSelf                             // the node has dialled itself
+)
+
+// ping asks for a pong with the same number.
+type ping struct {
+	N        uint64 `cbor:"1,keyasint"`
+	Clock    int64  `cbor:"2,keyasint"`
+	Sessions int64  `cbor:"3,keyasint,omitempty"` // that the sender holds
+}
+
+type question struct {
+	Want   store.Want    `cbor:"1,keyasint"`
+	Key    string        `cbor:"2,keyasint"`
+	Within time.Duration `cbor:"3,keyasint"` // how long the asker waits for the reply
+}
+
+type reply struct {
+	Kind    store.ReplyKind `cbor:"1,keyasint"`
+	Locked  bool            `cbor:"2,keyasint,omitempty"`
+	Cookie  int32           `cbor:"3,keyasint,omitempty"`
+	LockAge time.Duration   `cbor:"4,keyasint,omitempty"`
+	Node    string          `cbor:"5,keyasint,omitempty"`
+	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
+	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
+	// Found:
+	Giver  uint64      `cbor:"8,keyasint,omitempty"`
+	Number uint64      `cbor:"9,keyasint,omitempty"`
+	Record *recordHead `cbor:"10,keyasint,omitempty"`
+}
+
+// recordHead is a session without its key, which was asked for, and its body, which follows.
+type recordHead struct {
+	Stamp   store.Stamp   `cbor:"1,keyasint"`
+	Epoch   uint64        `cbor:"2,keyasint"`
+	Deleted store.Stamp   `cbor:"3,keyasint,omitempty"`
+	Left    time.Duration `cbor:"4,keyasint,omitempty"`
+	Timeout int32         `cbor:"5,keyasint"`
+	Flags   int32         `cbor:"6,keyasint,omitempty"`
+	Cookie  int32         `cbor:"7,keyasint"`
+	Floor   int32         `cbor:"8,keyasint,omitempty"`
+	Touched bool          `cbor:"9,keyasint,omitempty"`
+	Size    int64         `cbor:"10,keyasint"` // of the body
+}
+
+type receipt struct {
+	Accepted bool     `cbor:"1,keyasint,omitempty"`
+	Version  *version `cbor:"2,keyasint,omitempty"` // the record that the receiver keeps instead
+}
+
+type version struct {
+	Stamp         store.Stamp `cbor:"1,keyasint"`
+	Epoch         uint64      `cbor:"2,keyasint"`
+	Deleted       store.Stamp `cbor:"3,keyasint,omitempty"`
+	Tombstone     bool        `cbor:"4,keyasint,omitempty"`
+	Uninitialized bool        `cbor:"5,keyasint,omitempty"`
+}
+
+type forward struct {
+	Op      store.Op      `cbor:"1,keyasint"`
+	Key     string        `cbor:"2,keyasint"`
+	Cookie  int32         `cbor:"3,keyasint"`
+	Timeout int32         `cbor:"4,keyasint,omitempty"`
+	Flags   int32         `cbor:"5,keyasint,omitempty"`
+	Size    int64         `cbor:"6,keyasint,omitempty"`
+	Within  time.Duration `cbor:"7,keyasint"`
+}
+
+type answer struct {
+	NotHere bool          `cbor:"1,keyasint,omitempty"`
+	Status  store.Status  `cbor:"2,keyasint"`
+	Init    bool          `cbor:"3,keyasint,omitempty"`
+	Cookie  int32         `cbor:"4,keyasint,omitempty"`
+	LockAge time.Duration `cbor:"5,keyasint,omitempty"`
+}
+
+type doubt struct {
+	Giver  uint64 `cbor:"1,keyasint"`
+	Number uint64 `cbor:"2,keyasint"`
+	Key    string `cbor:"3,keyasint"`
+}
+
+type fate struct {
+	Kind    store.FateKind `cbor:"1,keyasint"`
+	Version *version       `cbor:"2,keyasint,omitempty"`
+	Node    string         `cbor:"3,keyasint,omitempty"`
+}
+
+type settle struct {
+	Key     string  `cbor:"1,keyasint"`
+	Version version `cbor:"2,keyasint"`
+	Holder  string  `cbor:"3,keyasint"`
+}
+
+type settlement struct {
+	Kind    store.SettleKind `cbor:"1,keyasint"`
+	Version *version         `cbor:"2,keyasint,omitempty"`
+	Node    string           `cbor:"3,keyasint,omitempty"`
+}
+
+// errFrame is what a peer gets closed for: bytes that no node sends.
+var errFrame = errors.New("malformed frame")
+
+var (
+	encoding = must(cbor.CoreDetEncOptions().EncMode())
+	decoding = must(cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
+		TagsMd: cbor.TagsForbidden, MaxNestedLevels: 4, MaxArrayElements: 1024, MaxMapPairs: 64,
+		UTF8: cbor.UTF8DecodeInvalid, // keys are bytes
+	}.DecMode())
+)
+
+// must is for options that are constants: an error is a mistake in this file.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// appendFrame puts a frame's kind, length and header behind b.
+func appendFrame(b []byte, k kind, header any) ([]byte, error) {
+	data, err := encoding.Marshal(header)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a frame of kind %d: %w", k, err)
+	}
+	if len(data) > maxHeader {
+		return nil, fmt.Errorf("a header of %d bytes in a frame of kind %d, %d are allowed", len(data), k, maxHeader)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(k)<<24|uint32(len(data)))
+	return append(b, data...), nil
+}
+
+// writeFrame writes a frame without a body, in one call.
+func writeFrame(w io.Writer, k kind, header any) error {
+	b, err := appendFrame(make([]byte, 0, 256), k, header)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// readFrame reads a frame up to its body. An error that is errFrame says that the peer misbehaves; any
+// other comes from r.
+func readFrame(r io.Reader) (kind, []byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	k := kind(n >> 24)
+	n &= 1<<24 - 1
+	if n > maxHeader {
+		return 0, nil, fmt.Errorf("%w: a header of %d bytes", errFrame, n)
+	}
+	header := make([]byte, n)
+	if _, err := io.ReadFull(r, header); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return 0, nil, fmt.Errorf("%w: it ends in its header", errFrame)
+		}
+		return 0, nil, err
+	}
+	return k, header, nil
+}
+
+// expect reads a frame of the given kind into header.
+func expect(r io.Reader, want kind, header any) error {
+	k, data, err := readFrame(r)
+	if err != nil {
+		return err
+	}
+	if k != want {
+		return fmt.Errorf("%w: kind %d instead of %d", errFrame, k, want)
+	}
+	return decode(data, header)
+}
+
+func decode(data []byte, header any) error {
+	if err := decoding.Unmarshal(data, header); err != nil {
+		return fmt.Errorf("%w: %w", errFrame, err)
+	}
+	return nil
+}
+
+// bodyStep is how much memory is taken at a time for a body that is being received: a peer that
+// declares much and sends little costs little.
+const bodyStep = 64 << 10
+
+// readBody reads a body of size bytes. arrived is called whenever some came. The slice has no
+// spare capacity worth keeping.
+func readBody(r io.Reader, size int64, arrived func()) ([]byte, error) {
+	b := make([]byte, 0, min(size, bodyStep))
+	for int64(len(b)) < size {
+		if len(b) == cap(b) {
+			grown := make([]byte, len(b), min(size, int64(cap(b))*2))
+			copy(grown, b)
+			b = grown
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if n > 0 {
+			arrived()
+		}
+		if err != nil && int64(len(b)) < size {
+			if errors.Is(err, io.EOF) {
+				err = fmt.Errorf("%w: it ends in its body", errFrame)
+			}
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func toVersion(v store.Version) *version {
+	return &version{Stamp: v.Stamp, Epoch: v.Epoch, Deleted: v.Deleted, Tombstone: v.Tombstone, Uninitialized: v.Uninitialized}
+}
+
+// of gives the version, zero for none. Stamps beyond any clock are cut.
+func (v *version) of() store.Version {
+	if v == nil {
+		return store.Version{}
+	}
+	return store.Version{Stamp: min(v.Stamp, 1<<62), Epoch: min(v.Epoch, 1<<62), Deleted: min(v.Deleted, 1<<62),
+		Tombstone: v.Tombstone, Uninitialized: v.Uninitialized}
+}

@@ -1,0 +1,162 @@
+package transport
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"peerstate/certs"
+)
+
+const (
+	nodesFile = "nodes.json"
+	resetFile = "reset.key"
+)
+
+// knownNode is a node as nodes.json remembers it.
+type knownNode struct {
+	Node  string    `json:"node"`
+	Site  string    `json:"site,omitempty"`
+	Addr  string    `json:"addr,omitempty"`
+	State State     `json:"state"`
+	Since time.Time `json:"since"`
+}
+
+// knownFile keeps nodes.json: who was known, and in which state, when the node stopped. A node that
+// starts must not call a session missing before it has heard those who may hold it.
+type knownFile struct {
+	path string
+	mu   sync.Mutex
+	last string // what was written last
+}
+
+func openKnown(dir string) (*knownFile, error) {
+	if err := certs.MakeDir(dir); err != nil {
+		return nil, fmt.Errorf("making the directory where the known nodes are kept: %w", err)
+	}
+	return &knownFile{path: filepath.Join(dir, nodesFile)}, nil
+}
+
+// read gives what was known; nothing, if there is no file yet.
+func (f *knownFile) read() ([]knownNode, error) {
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []knownNode
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path, err)
+	}
+	return all, nil
+}
+
+func (f *knownFile) write(all []knownNode) error {
+	data, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if string(data) == f.last {
+		return nil
+	}
+	if err := certs.WriteFile(f.path, append(data, '\n')); err != nil {
+		return err
+	}
+	f.last = string(data)
+	return nil
+}
+
+// recall brings back who was known when the node stopped. Those that were not lost then count as just
+// gone.
+func (m *Mesh) recall() {
+	all, err := m.known.read()
+	if err != nil {
+		m.log.Error("the file of known nodes cannot be read; sessions on nodes that are not in PEERSTATE_PEERS are not waited for",
+			"error", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range all {
+		if certs.ValidName(k.Node) != nil || k.Node == m.me {
+			continue
+		}
+		n := m.node(k.Node)
+		n.site, n.addr, n.reason = plain(k.Site), plain(k.Addr), "not linked yet since the start"
+		if k.State == Lost {
+			n.state, n.since = Lost, k.Since
+			continue
+		}
+		m.await(n, m.config.Grace, Out)
+	}
+}
+
+// saveNodes has the known nodes written to disk, soon and by somebody else: m.mu is held.
+func (m *Mesh) saveNodes() {
+	if m.saving || m.closed {
+		m.unsaved = true
+		return
+	}
+	m.saving = true
+	m.wg.Go(func() {
+		for {
+			m.mu.Lock()
+			m.unsaved = false
+			all := m.toRemember()
+			m.mu.Unlock()
+			if err := m.known.write(all); err != nil {
+				m.log.Error("the known nodes cannot be written to disk; after a restart this node may not wait for them", "error", err)
+			}
+			m.mu.Lock()
+			if !m.unsaved {
+				m.saving = false
+				m.mu.Unlock()
+				return
+			}
+			m.mu.Unlock()
+		}
+	})
+}
+
+// toRemember lists the nodes for nodes.json, by name. m.mu is held.
+func (m *Mesh) toRemember() []knownNode {
+	all := make([]knownNode, 0, len(m.nodes))
+	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
+		n := m.nodes[name]
+		all = append(all, knownNode{Node: n.name, Site: n.site, Addr: n.addr, State: n.state, Since: n.since.UTC().Truncate(time.Second)})
+	}
+	return all
+}
+
+// resetKey gives the key from which the stateless resets of this node's links are made (RFC 9000,
+// 10.3): with it, peers notice at once that the node has started anew. It is made at the first start.
+func resetKey(dir string) (*quic.StatelessResetKey, error) {
+	path := filepath.Join(dir, resetFile)
+	var key quic.StatelessResetKey
+	data, err := os.ReadFile(path)
+	switch {
+	case err == nil && len(data) == len(key):
+		copy(key[:], data)
+		return &key, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("reading the key for stateless resets: %w", err)
+	}
+	rand.Read(key[:]) // never fails (crypto/rand)
+	if err := certs.WriteFile(path, key[:]); err != nil {
+		return nil, fmt.Errorf("writing the key for stateless resets: %w", err)
+	}
+	return &key, nil
+}

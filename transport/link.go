@@ -1,0 +1,236 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"peerstate/certs"
+)
+
+// Codes with which a connection is closed, and streams are given up.
+const (
+	closeBye        quic.ApplicationErrorCode = iota + 1 // the node stops
+	closeReplaced                                        // another link to the same node is used
+	closeRefused                                         // the hello was turned down
+	closeMisbehaved                                      // bytes that no node sends
+	closeSuspect                                         // no question answered for the grace time
+	closeUnwanted                                        // its certificate is no longer accepted
+	streamGivenUp   quic.StreamErrorCode      = 1
+)
+
+// link is a live connection to another node whose hello was answered.
+type link struct {
+	mesh     *Mesh
+	conn     *quic.Conn
+	node     *node
+	peer     certs.Peer
+	instance uint64
+	site     string
+	program  string
+	dialled  bool // by this node
+	control  *quic.Stream
+	suspect  atomic.Bool
+	streams  atomic.Int64 // that are open, in both directions
+
+	mu    sync.Mutex
+	sent  uint64              // number of the last ping
+	pongs map[uint64]pingSent // pings without a pong yet
+}
+
+type pingSent struct {
+	at   time.Time
+	pong chan struct{}
+}
+
+// close ends the link at once.
+func (l *link) close(code quic.ApplicationErrorCode, reason string) {
+	// Its error would be that the connection is closed already.
+	_ = l.conn.CloseWithError(code, reason)
+}
+
+// run serves a link until it ends. The node has been made up before.
+func (l *link) run() {
+	m := l.mesh
+	m.wg.Go(l.readControl)
+	for {
+		s, err := l.conn.AcceptStream(m.ctx)
+		if err != nil {
+			break
+		}
+		st := l.stream(s)
+		m.wg.Go(func() {
+			defer st.end()
+			l.serve(st)
+		})
+	}
+	<-l.conn.Context().Done()
+	reason := closeReason(context.Cause(l.conn.Context()))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l.node.link != l || m.closed {
+		return // another link has taken its place
+	}
+	m.unlinked(l.node, reason)
+	m.log.Warn("a link has ended", "peer", l.node.name, "addr", l.conn.RemoteAddr().String(), "reason", reason)
+}
+
+// closeReason says in plain words why a connection ended.
+func closeReason(err error) string {
+	var app *quic.ApplicationError
+	var idle *quic.IdleTimeoutError
+	var reset *quic.StatelessResetError
+	switch {
+	case errors.As(err, &app) && app.Remote:
+		return "closed by the other side: " + plain(app.ErrorMessage)
+	case errors.As(err, &app):
+		return plain(app.ErrorMessage)
+	case errors.As(err, &idle):
+		return "nothing was heard from it for 5 s"
+	case errors.As(err, &reset):
+		return "the other side has started anew"
+	case err == nil:
+		return "closed"
+	}
+	return err.Error()
+}
+
+// plain makes a text from a peer fit for a log line.
+func plain(s string) string {
+	const most = 200
+	b := []byte(s[:min(len(s), most)])
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
+// misbehaved closes a link over which came what no node sends, and counts it.
+func (l *link) misbehaved(err error) {
+	l.mesh.metrics.misbehaved.Inc()
+	l.mesh.log.Error("a peer sent what no peer sends; its link is closed", "peer", l.node.name, "error", err)
+	l.close(closeMisbehaved, "malformed frames")
+}
+
+// retire closes a link that another one replaces, when nothing is under way on it any more, or
+// after some seconds.
+func (l *link) retire() {
+	t := time.NewTicker(100 * time.Millisecond)
+	defer t.Stop()
+	quiet := 0
+	for range 100 {
+		select {
+		case <-l.conn.Context().Done():
+			return
+		case <-t.C:
+		}
+		if quiet++; l.streams.Load() > 0 {
+			quiet = 0
+		}
+		if quiet == 10 {
+			break
+		}
+	}
+	l.close(closeReplaced, "another link is used")
+}
+
+// verify asks again whether the peer's certificate is good: TLS does so only once.
+func (l *link) verify() {
+	if _, err := l.mesh.config.Certs.Peer(l.conn.ConnectionState().TLS); err != nil {
+		l.mesh.log.Error("a peer's certificate is no longer accepted; its link is closed", "peer", l.node.name, "reason", err)
+		l.close(closeUnwanted, "certificate no longer accepted")
+	}
+}
+
+// ping sends a ping; the returned channel is closed when its pong is here.
+func (l *link) ping() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pongs) > 16 {
+		clear(l.pongs) // a peer that answers none; the link's own time-out deals with it
+	}
+	l.sent++
+	p := pingSent{at: time.Now(), pong: make(chan struct{})}
+	l.pongs[l.sent] = p
+	l.send(kindPing, ping{N: l.sent, Clock: p.at.UnixNano(), Sessions: int64(l.mesh.store.Stats().Active)})
+	return p.pong
+}
+
+// send writes a frame to the control stream. A failure shows in the link's end. l.mu is held.
+func (l *link) send(k kind, header any) {
+	if err := l.control.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		return
+	}
+	if err := writeFrame(l.control, k, header); err != nil && l.conn.Context().Err() == nil {
+		l.close(closeMisbehaved, "the control stream is stuck")
+	}
+}
+
+// readControl answers pings and takes pongs until the link ends.
+func (l *link) readControl() {
+	for {
+		k, data, err := readFrame(l.control)
+		if err == nil {
+			err = l.controlFrame(k, data)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, errFrame):
+			l.misbehaved(err)
+			return
+		default:
+			if errors.Is(err, io.EOF) {
+				l.close(closeBye, "the control stream ended")
+			}
+			return
+		}
+	}
+}
+
+func (l *link) controlFrame(k kind, data []byte) error {
+	var p ping
+	if err := decode(data, &p); err != nil {
+		return err
+	}
+	now := time.Now()
+	switch k {
+	case kindPing:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: int64(l.mesh.store.Stats().Active)})
+	case kindPong:
+		l.mu.Lock()
+		sent, ok := l.pongs[p.N]
+		delete(l.pongs, p.N)
+		l.mu.Unlock()
+		if !ok {
+			return nil // given up
+		}
+		close(sent.pong)
+		l.mesh.clockOf(l, p, sent.at, now)
+	default:
+		return fmt.Errorf("%w: kind %d on the control stream", errFrame, k)
+	}
+	return nil
+}
+
+// alive asks the other side for a sign of life within a second.
+func (l *link) alive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	select {
+	case <-l.ping():
+		return true
+	case <-l.conn.Context().Done():
+	case <-ctx.Done():
+	}
+	return false
+}

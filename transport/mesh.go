@@ -1,0 +1,204 @@
+package transport
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
+
+	"peerstate/certs"
+	"peerstate/store"
+)
+
+// alpn is the protocol of the links between nodes (RFC 7301).
+const alpn = "peerstate/1"
+
+// Config says how a mesh is to be made.
+type Config struct {
+	Certs *certs.Snapshot // who this node is, and whom it trusts
+	Store *store.Store
+	// Instance is this run of the node: random, and the same that the store has.
+	Instance uint64
+	// Conn is the UDP socket for all links, those that come in and those that go out. The mesh
+	// closes it.
+	Conn net.PacketConn
+	// Peers are the addresses to link to, host:port. The names are resolved at each try.
+	Peers []string
+	// StateDir is where the known nodes and the stateless-reset key are kept.
+	StateDir     string
+	Site         string
+	Program      string        // version of the program, shown to peers
+	FetchTimeout time.Duration // how long a question waits for answers
+	Grace        time.Duration // a node unlinked for this long is out
+	LostAfter    time.Duration // a node out for this long is lost
+	MaxBody      int64         // bytes of one session
+	Log          *slog.Logger
+}
+
+// Mesh is this node's links to the others. It is the store's Farm. Its methods are safe for
+// concurrent use.
+type Mesh struct {
+	config  Config
+	me      string // this node's name
+	log     *slog.Logger
+	store   *store.Store
+	quic    *quic.Transport
+	metrics *metrics
+	started time.Time
+	known   *knownFile
+
+	ctx    context.Context // ends when the mesh is closed
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu        sync.Mutex
+	nodes     map[string]*node // by name, this one not among them
+	diallers  []*dialler
+	change    chan struct{} // closed at each change of a node's state, then replaced
+	resolving map[string]bool
+	skewed    bool // this node's clock differs from most others'
+	closed    bool
+	saving    bool // the known nodes are being written
+	unsaved   bool // and have changed since
+}
+
+// NewInstance makes the random number of one run of a node.
+func NewInstance() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return binary.BigEndian.Uint64(b[:]) | 1
+}
+
+// New starts a mesh: it reads what was known when the node stopped, listens, and begins to dial.
+// Close ends it.
+func New(config Config) (*Mesh, error) {
+	m := &Mesh{
+		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
+		nodes: map[string]*node{}, change: make(chan struct{}), resolving: map[string]bool{},
+	}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if m.known, err = openKnown(config.StateDir); err != nil {
+		return nil, err
+	}
+	key, err := resetKey(config.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	// Past a few handshakes a second an address has to be proven first, so that a flood with forged
+	// addresses costs little (RFC 9000, 8.1.2).
+	handshakes := rate.NewLimiter(50, 100)
+	m.quic = &quic.Transport{
+		Conn: config.Conn, StatelessResetKey: key,
+		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
+	}
+	listener, err := m.quic.ListenEarly(m.listenTLS(), quicConfig())
+	if err != nil {
+		return nil, fmt.Errorf("listening for peers on %s: %w", config.Conn.LocalAddr(), err)
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.recall()
+	for _, addr := range config.Peers {
+		m.diallers = append(m.diallers, &dialler{mesh: m, addr: addr, since: m.started})
+	}
+	m.wg.Go(func() { m.accept(listener) })
+	for _, d := range m.diallers {
+		m.wg.Go(d.run)
+	}
+	m.wg.Go(m.tick)
+	return m, nil
+}
+
+// quicConfig: a dead peer is noticed after 5 s (quic-go takes nothing less), a machine that is off
+// does not keep a dialler for long, a question is a stream, and a session of some megabytes should
+// not wait for the window.
+func quicConfig() *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:           3 * time.Second,
+		MaxIdleTimeout:                 5 * time.Second,
+		KeepAlivePeriod:                time.Second,
+		MaxIncomingStreams:             4096,
+		MaxIncomingUniStreams:          -1,
+		InitialStreamReceiveWindow:     512 << 10,
+		MaxStreamReceiveWindow:         8 << 20,
+		InitialConnectionReceiveWindow: 1 << 20,
+		MaxConnectionReceiveWindow:     32 << 20,
+	}
+}
+
+// Close ends all links and waits for everything that the mesh has started. Questions that are
+// under way end as not known.
+func (m *Mesh) Close() error {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil
+	}
+	m.closed = true
+	var links []*link
+	for _, n := range m.nodes {
+		if n.link != nil {
+			links = append(links, n.link)
+		}
+		if n.timer != nil {
+			n.timer.Stop()
+			n.timer = nil
+		}
+	}
+	m.mu.Unlock()
+	for _, l := range links {
+		l.close(closeBye, "the node stops")
+	}
+	m.cancel()
+	err := m.quic.Close()
+	m.wg.Wait()
+	return errors.Join(err, m.config.Conn.Close())
+}
+
+// changed tells everybody who waits that a node's state is another. m.mu is held.
+func (m *Mesh) changed() {
+	close(m.change)
+	m.change = make(chan struct{})
+}
+
+// Addr is the UDP address that the mesh listens on.
+func (m *Mesh) Addr() net.Addr { return m.config.Conn.LocalAddr() }
+
+// tick looks after links and doubts once a second.
+func (m *Mesh) tick() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-t.C:
+		}
+		m.mu.Lock()
+		var links []*link
+		for _, n := range m.nodes {
+			if n.link != nil {
+				links = append(links, n.link)
+			}
+		}
+		m.mu.Unlock()
+		for _, l := range links {
+			l.ping()
+			if n%60 == 0 {
+				l.verify()
+			}
+			m.resolve(l.node.name)
+		}
+		m.watchClock()
+	}
+}

@@ -1,0 +1,53 @@
+package transport
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"peerstate/store"
+)
+
+const (
+	incoming = "in"
+	outgoing = "out"
+)
+
+// metrics are the counters of the mesh.
+type metrics struct {
+	fetches    *prometheus.CounterVec
+	seconds    prometheus.Histogram
+	handovers  *prometheus.CounterVec
+	misbehaved prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_fetches_total",
+			Help: "Questions to the other nodes for a session that is not here, by result."}, []string{"result"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peerstate_fetch_seconds",
+			Help:    "Time until a question to the other nodes was decided.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12)}),
+		handovers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_handovers_total",
+			Help: "Sessions handed over, by direction and result."}, []string{"direction", "result"}),
+		misbehaved: prometheus.NewCounter(prometheus.CounterOpts{Name: "peerstate_peer_violations_total",
+			Help: "Links closed because a peer sent what no peer sends."}),
+	}
+}
+
+var outcomes = map[store.Outcome]string{store.NotKnown: "not_known", store.Missing: "missing", store.Arrived: "arrived", store.Held: "held"}
+
+func (x *metrics) asked(o store.Outcome, d time.Duration) {
+	x.fetches.WithLabelValues(outcomes[o]).Inc()
+	x.seconds.Observe(d.Seconds())
+}
+
+func (x *metrics) handover(direction, result string) {
+	x.handovers.WithLabelValues(direction, result).Inc()
+}
+
+// Collectors are the mesh's metrics, for the admin listener.
+func (m *Mesh) Collectors() []prometheus.Collector {
+	x := m.metrics
+	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.misbehaved}
+}

@@ -1,0 +1,234 @@
+package transport
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// State is what this node knows of another one.
+type State string
+
+// The states.
+const (
+	Up         State = "up"         // linked
+	Suspect    State = "suspect"    // linked, but it left a question unanswered
+	Connecting State = "connecting" // not linked, for less than the grace time
+	Out        State = "out"        // not linked for the grace time
+	Lost       State = "lost"       // out for so long that what only it held is missing
+	Refused    State = "refused"    // one of the two does not accept the other
+)
+
+// States are all of them, for tables.
+var States = []State{Up, Suspect, Connecting, Out, Lost, Refused}
+
+// node is another node of the farm, by name. Mesh.mu guards it.
+type node struct {
+	name     string
+	site     string
+	addr     string // where it was last reached
+	program  string // its version
+	link     *link  // nil: not linked
+	state    State
+	since    time.Time // of the state
+	reason   string    // why it is not up
+	suspect  time.Time // since when it has left questions unanswered; zero: it answers
+	expires  time.Time // its certificate
+	timer    *time.Timer
+	offset   time.Duration // its clock minus ours
+	clocked  bool          // offset has been measured
+	sessions int64         // that it holds, by its own word
+}
+
+// node gives the entry of a name, made if need be. m.mu is held.
+func (m *Mesh) node(name string) *node {
+	n := m.nodes[name]
+	if n == nil {
+		n = &node{name: name, state: Connecting, since: time.Now()}
+		m.nodes[name] = n
+	}
+	return n
+}
+
+// linkTo gives the link to a node, or nil.
+func (m *Mesh) linkTo(name string) *link {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.nodes[name]; n != nil {
+		return n.link
+	}
+	return nil
+}
+
+func (m *Mesh) isLost(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[name]
+	return n != nil && n.state == Lost
+}
+
+// linked makes a node up. m.mu is held.
+func (m *Mesh) linked(n *node, l *link) {
+	if n.timer != nil {
+		n.timer.Stop()
+		n.timer = nil
+	}
+	n.link, n.suspect, n.reason = l, time.Time{}, ""
+	n.site, n.program, n.addr, n.expires = l.site, l.program, l.conn.RemoteAddr().String(), l.peer.Expires
+	if n.state != Up {
+		n.state, n.since = Up, time.Now()
+	}
+	m.changed()
+	m.saveNodes()
+}
+
+// unlinked begins to wait for a node to come back: it is out after the grace time and lost after
+// LostAfter more. m.mu is held.
+func (m *Mesh) unlinked(n *node, reason string) {
+	n.link, n.suspect, n.reason = nil, time.Time{}, reason
+	n.state, n.since = Connecting, time.Now()
+	m.await(n, m.config.Grace, Out)
+	m.changed()
+	m.saveNodes()
+}
+
+// await makes a node, after d without a link, out or lost. m.mu is held.
+func (m *Mesh) await(n *node, d time.Duration, next State) {
+	var t *time.Timer
+	t = time.AfterFunc(d, func() {
+		m.mu.Lock()
+		if n.timer != t {
+			m.mu.Unlock()
+			return // it came back
+		}
+		n.timer = nil
+		n.state, n.since = next, time.Now()
+		if next == Out {
+			m.await(n, m.config.LostAfter, Lost)
+		}
+		reason := n.reason
+		m.changed()
+		m.saveNodes()
+		m.mu.Unlock()
+		switch next {
+		case Out:
+			m.log.Warn("a node is out: it has not been reachable for the grace time; sessions that it may hold are waited for",
+				"peer", n.name, "reason", reason, "grace", m.config.Grace.String())
+		case Lost:
+			m.log.Error("a node is lost: sessions that only it held are missing from now on",
+				"peer", n.name, "reason", reason)
+		}
+		m.store.Out(n.name)
+	})
+	n.timer = t
+}
+
+// answered says that a node has answered a question.
+func (m *Mesh) answered(l *link) {
+	if !l.suspect.Load() {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := l.node
+	if n.link != l || !l.suspect.Swap(false) {
+		return
+	}
+	n.suspect = time.Time{}
+	n.state, n.since, n.reason = Up, time.Now(), ""
+	m.changed()
+	m.log.Info("a node answers questions again", "peer", n.name)
+}
+
+// unanswered says that a node left a question unanswered. Nobody waits for it until it answers
+// one; when it has answered none for the grace time its link is closed.
+func (m *Mesh) unanswered(l *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := l.node
+	if n.link != l {
+		return
+	}
+	now := time.Now()
+	if !l.suspect.Swap(true) {
+		n.suspect = now
+		n.state, n.since, n.reason = Suspect, now, "it left a question unanswered"
+		m.changed()
+		m.log.Warn("a node left a question unanswered; nobody waits for it until it answers", "peer", n.name)
+		return
+	}
+	if now.Sub(n.suspect) >= m.config.Grace {
+		go l.close(closeSuspect, "no question answered for the grace time")
+	}
+}
+
+// unknowable tells whether there is a node that may hold a session and cannot be asked: not linked and
+// not lost, or configured, never reached, and waited for only a short time yet. m.mu is held.
+func (m *Mesh) unknowable() bool {
+	for _, n := range m.nodes {
+		if n.link == nil && n.state != Lost {
+			return true
+		}
+	}
+	if time.Since(m.started) >= m.config.Grace {
+		return false
+	}
+	for _, d := range m.diallers {
+		if d.node == "" && !d.self {
+			return true
+		}
+	}
+	return false
+}
+
+// PeerStatus is what is known of another node.
+type PeerStatus struct {
+	Node     string // empty: an address that never said who it is
+	Site     string
+	Addr     string
+	Program  string
+	State    State
+	RTT      time.Duration // zero: not linked
+	Since    time.Time     // of the state
+	Reason   string        // why it is not up
+	Expires  time.Time     // its certificate; zero: not known
+	Offset   time.Duration // its clock minus this node's
+	Sessions int64         // that it holds
+}
+
+// Peers lists the nodes that are known and the configured addresses that never answered, by name.
+func (m *Mesh) Peers() []PeerStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []PeerStatus
+	for _, n := range m.nodes {
+		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
+			Since: n.since, Reason: n.reason, Expires: n.expires, Offset: n.offset, Sessions: n.sessions}
+		if n.link != nil {
+			p.RTT = n.link.conn.ConnectionStats().SmoothedRTT
+		} else if n.state != Lost && n.state != Out {
+			for _, d := range m.diallers {
+				if d.node == n.name && d.refused {
+					p.State, p.Reason = Refused, d.reason
+				}
+			}
+		}
+		all = append(all, p)
+	}
+	for _, d := range m.diallers {
+		if d.node != "" || d.self {
+			continue
+		}
+		p := PeerStatus{Addr: d.addr, State: Connecting, Since: d.since, Reason: d.reason}
+		if d.refused {
+			p.State = Refused
+		} else if time.Since(m.started) >= m.config.Grace {
+			p.State = Out
+		}
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b PeerStatus) int {
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Addr, b.Addr))
+	})
+	return all
+}

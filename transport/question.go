@@ -1,0 +1,303 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"peerstate/store"
+)
+
+// stall is how long a transfer may stand still before it is given up. Flowing bytes are an answer,
+// however long they flow.
+const stall = 5 * time.Second
+
+// said is what one node said to a question, as far as the whole verdict needs it.
+type said struct {
+	link *link
+	kind replyKind
+	reply
+}
+
+type replyKind uint8
+
+const (
+	saidNothing  replyKind = iota // no answer, or "cannot say"
+	saidMissing                   // it does not have it
+	saidCreating                  // it is about to create it
+	saidMoved                     // it gave it to another
+	saidHeld                      // it has it and keeps it
+	coming                        // the session is on its way
+	broughtIt                     // the session is here now
+)
+
+// Ask implements store.Farm.
+func (m *Mesh) Ask(ctx context.Context, q store.Question) store.Verdict {
+	begun := time.Now()
+	v := m.ask(ctx, q)
+	m.metrics.asked(v.Outcome, time.Since(begun))
+	return v
+}
+
+// ask puts a question to all linked nodes at once and gathers what they say. The first that brings
+// the session, or says who holds it, decides; otherwise all that are not suspect are waited for.
+func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
+	m.mu.Lock()
+	unknown := m.unknowable()
+	var links []*link
+	for _, n := range m.nodes {
+		if n.link != nil {
+			links = append(links, n.link)
+		}
+	}
+	m.mu.Unlock()
+
+	g := &gathering{mesh: m, question: q, replies: make(chan said), over: make(chan struct{}),
+		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, unknown: unknown}
+	defer close(g.over)
+	if end, ok := ctx.Deadline(); ok {
+		g.end = end
+	} else {
+		g.end = time.Now().Add(m.config.FetchTimeout)
+	}
+	for _, l := range links {
+		g.put(l)
+	}
+	for g.waits() {
+		select {
+		case r := <-g.replies:
+			if v, decided := g.take(r); decided {
+				return v
+			}
+		case <-ctx.Done():
+			for l := range g.open {
+				if !g.coming[l] {
+					m.unanswered(l)
+				}
+			}
+			return store.Verdict{}
+		}
+	}
+	if g.unknown || len(g.open) > 0 {
+		return store.Verdict{Creating: g.creating}
+	}
+	return store.Verdict{Outcome: store.Missing, Deleted: g.deleted, Creating: g.creating}
+}
+
+// gathering collects the replies to one question. Only the goroutine of ask uses it.
+type gathering struct {
+	mesh     *Mesh
+	question store.Question
+	end      time.Time
+	replies  chan said
+	over     chan struct{}
+	open     map[*link]int     // to whom how many questions are still unanswered
+	coming   map[*link]bool    // from whom the session is arriving
+	followed map[string]uint64 // to which nodes it was asked again, and the epoch it has there
+	unknown  bool              // a node that may have the session cannot say, or cannot be asked
+	deleted  store.Stamp
+	creating []string
+}
+
+// put asks one node, in a goroutine that goes on when the question is decided by another: a session
+// that is on its way is taken in all the same.
+func (g *gathering) put(l *link) {
+	g.open[l]++
+	m := g.mesh
+	m.wg.Go(func() {
+		m.askOne(l, g.question, g.end, func(r said) {
+			select {
+			case g.replies <- r:
+			case <-g.over:
+			}
+		})
+	})
+}
+
+// waits: there is a node that has not answered yet, and is not suspect.
+func (g *gathering) waits() bool {
+	for l := range g.open {
+		if !l.suspect.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// take weighs one reply.
+func (g *gathering) take(r said) (v store.Verdict, decided bool) {
+	if r.kind == coming {
+		g.coming[r.link] = true
+		return store.Verdict{}, false
+	}
+	if g.open[r.link]--; g.open[r.link] == 0 {
+		delete(g.open, r.link)
+	}
+	switch r.kind {
+	case broughtIt:
+		return store.Verdict{Outcome: store.Arrived}, true
+	case saidHeld:
+		return store.Verdict{Outcome: store.Held, Node: r.link.node.name,
+			Locked: r.Locked, Cookie: r.Cookie, LockAge: max(r.LockAge, 0)}, true
+	case saidMissing:
+		g.deleted = max(g.deleted, r.Deleted)
+	case saidCreating:
+		g.creating = append(g.creating, r.link.node.name)
+	case saidMoved:
+		g.follow(r.Node, r.Epoch)
+	case saidNothing:
+		g.unknown = true
+	}
+	return store.Verdict{}, false
+}
+
+// follow asks the node to which another has given the session a moment ago: it may have said that it
+// does not have it just before it came.
+func (g *gathering) follow(name string, epoch uint64) {
+	m := g.mesh
+	if name == m.me {
+		return // and it has gone on, or ended, since; the others know
+	}
+	if known, ok := g.followed[name]; ok && known >= epoch {
+		return
+	}
+	g.followed[name] = epoch
+	if l := m.linkTo(name); l != nil {
+		g.put(l)
+	} else if !m.isLost(name) {
+		g.unknown = true
+	}
+}
+
+// askOne puts a question to one node and tells what it said. It returns when all that follows from
+// the answer is done.
+func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said)) {
+	nothing := said{link: l}
+	ctx, cancel := context.WithDeadline(m.ctx, end)
+	defer cancel()
+	s, err := l.open(ctx)
+	if err != nil {
+		tell(nothing)
+		return
+	}
+	defer s.end()
+	// A reply that comes too late for this question still shows that the node is well, and a session
+	// that it brings is taken in.
+	if err = s.SetDeadline(end.Add(m.config.Grace)); err == nil {
+		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Within: max(time.Until(end)*4/5, 0)})
+	}
+	var rep reply
+	if err == nil {
+		err = expect(s, kindReply, &rep)
+	}
+	if err != nil {
+		if errors.Is(err, errFrame) {
+			l.misbehaved(err)
+		}
+		tell(nothing)
+		return
+	}
+	m.answered(l)
+	r := said{link: l, reply: rep}
+	switch rep.Kind {
+	case store.ReplyMissing:
+		r.kind = saidMissing
+	case store.ReplyCreating:
+		r.kind = saidCreating
+	case store.ReplyMoved:
+		r.kind = saidMoved
+	case store.ReplyHeld:
+		r.kind = saidHeld
+	case store.ReplyFound:
+		m.takeOver(l, s, q, r, tell)
+		return
+	}
+	tell(r)
+	m.finish(l, s)
+}
+
+// finish ends this side of a conversation and reads the other's end.
+func (m *Mesh) finish(l *link, s *stream) {
+	if err := s.Close(); err != nil {
+		return // the link has ended
+	}
+	if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {
+		return
+	}
+	var one [1]byte
+	if n, _ := s.Read(one[:]); n > 0 {
+		l.misbehaved(fmt.Errorf("%w: bytes behind the last frame", errFrame))
+	}
+}
+
+// takeOver receives a session that a reply brings, gives the receipt, and waits for the giver's word
+// that it has read it.
+func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(said)) {
+	nothing := said{link: l}
+	tell(said{link: l, kind: coming})
+	rec, err := m.readRecord(s, q.Key, r.Record)
+	if err != nil {
+		if errors.Is(err, errFrame) {
+			l.misbehaved(err)
+		}
+		m.metrics.handover(incoming, "broken")
+		tell(nothing)
+		return
+	}
+	id := store.HandoverID{Giver: r.Giver, N: r.Number}
+	got := m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
+	back := receipt{Accepted: got.Accepted}
+	switch {
+	case got.Accepted:
+		r.kind = broughtIt
+		m.metrics.handover(incoming, "received")
+	case got.Version != store.Version{}:
+		// What is here is newer. It may be a deletion, or the session: the store looks again.
+		r.kind = broughtIt
+		back.Version = toVersion(got.Version)
+		m.metrics.handover(incoming, "declined")
+	default:
+		m.metrics.handover(incoming, "refused")
+	}
+	tell(r)
+	if err := s.SetDeadline(time.Now().Add(stall)); err != nil {
+		return
+	}
+	if err := writeFrame(s, kindReceipt, back); err != nil {
+		return // the giver is in doubt and asks
+	}
+	if err := s.Close(); err != nil {
+		return
+	}
+	var one [1]byte
+	if _, err := s.Read(one[:]); errors.Is(err, io.EOF) {
+		m.store.Settled(id)
+	}
+}
+
+// readRecord reads the session that follows a reply, for as long as bytes arrive.
+func (m *Mesh) readRecord(s *stream, key string, h *recordHead) (store.Record, error) {
+	switch {
+	case h == nil:
+		return store.Record{}, fmt.Errorf("%w: found, but no record", errFrame)
+	case h.Size < 0 || h.Size > m.config.MaxBody:
+		return store.Record{}, fmt.Errorf("%w: a session of %d bytes, at most %d are allowed (PEERSTATE_MAX_BODY must be the same on all nodes)", errFrame, h.Size, m.config.MaxBody)
+	}
+	rec := store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
+		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched}
+	if err := rec.Check(); err != nil {
+		return rec, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	var deadline error
+	arrived := func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) }
+	arrived()
+	var err error
+	rec.Body, err = readBody(s, h.Size, arrived)
+	return rec, errors.Join(err, deadline)
+}
+
+// timedOut tells a deadline from other errors of a stream.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,209 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"peerstate/store"
+)
+
+// serve answers the one thing that a peer has opened a stream for.
+func (l *link) serve(s *stream) {
+	err := s.SetReadDeadline(time.Now().Add(stall))
+	if err != nil {
+		return
+	}
+	k, header, err := readFrame(s)
+	if err == nil {
+		switch k {
+		case kindQuestion:
+			err = l.serveQuestion(s, header)
+		case kindForward:
+			err = l.serveForward(s, header)
+		case kindDoubt:
+			err = l.serveDoubt(s, header)
+		case kindSettle:
+			err = l.serveSettle(s, header)
+		default:
+			err = fmt.Errorf("%w: kind %d at the beginning of a stream", errFrame, k)
+		}
+	}
+	switch {
+	case err == nil:
+		// A close fails when the peer has given the stream up, which is its right.
+		_ = s.Close()
+	case errors.Is(err, errFrame):
+		l.misbehaved(err)
+	default:
+		l.mesh.log.Debug("a peer's request could not be served", "peer", l.node.name, "error", err)
+	}
+}
+
+// within bounds how long a peer may have its answer prepared.
+func (l *link) within(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(l.mesh.ctx, min(max(d, 0), l.mesh.config.FetchTimeout))
+}
+
+func checkKey(key string) error {
+	if key == "" || len(key) > maxKey {
+		return fmt.Errorf("%w: a key of %d bytes", errFrame, len(key))
+	}
+	return nil
+}
+
+func (l *link) serveQuestion(s *stream, header []byte) error {
+	var q question
+	if err := decode(header, &q); err != nil {
+		return err
+	}
+	if err := checkKey(q.Key); err != nil {
+		return err
+	}
+	if q.Want < store.Move || q.Want > store.Create {
+		return fmt.Errorf("%w: a question of kind %d", errFrame, q.Want)
+	}
+	ctx, cancel := l.within(q.Within)
+	defer cancel()
+	rep := l.mesh.store.Asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want})
+	if rep.Kind == store.ReplyFound {
+		return l.handOver(s, rep.Handover)
+	}
+	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+		return err
+	}
+	return writeFrame(s, kindReply, reply{Kind: rep.Kind, Locked: rep.Locked, Cookie: rep.Cookie, LockAge: rep.LockAge,
+		Node: rep.Node, Epoch: rep.Epoch, Deleted: rep.Deleted})
+}
+
+// handOver sends a frozen session and gives it up, or not, by the receiver's word. Where that does
+// not come the node is in doubt. Only without an error may the stream end in good order, which tells
+// the receiver that it need not remember the hand-over.
+func (l *link) handOver(s *stream, h *store.Handover) error {
+	m := l.mesh
+	back, err := l.give(s, h)
+	switch {
+	case err != nil:
+		m.metrics.handover(outgoing, "doubt")
+		m.log.Warn("a session was sent and no receipt came; it is served by nobody until the receiver has been asked",
+			"peer", l.node.name, "session", store.KeyHash(h.Record.Key), "error", err)
+		h.Doubt()
+		m.doubted(l.node.name)
+		return err
+	case back.Accepted:
+		m.metrics.handover(outgoing, "received")
+		if !h.Received() {
+			m.resolve(l.node.name)
+			return errors.New("the receipt came after this node had begun to serve its own copy again")
+		}
+	default:
+		m.metrics.handover(outgoing, "declined")
+		h.Declined(back.Version.of())
+	}
+	return nil
+}
+
+// give sends a session and reads the receipt.
+func (l *link) give(s *stream, h *store.Handover) (receipt, error) {
+	r := &h.Record
+	head, err := appendFrame(make([]byte, 0, 512), kindReply, reply{Kind: store.ReplyFound, Giver: h.ID.Giver, Number: h.ID.N,
+		Record: &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
+			Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Size: int64(len(r.Body))}})
+	if err != nil {
+		return receipt{}, err
+	}
+	if err := writeSlowly(s, head, r.Body); err != nil {
+		return receipt{}, err
+	}
+	if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {
+		return receipt{}, err
+	}
+	var back receipt
+	return back, expect(s, kindReceipt, &back)
+}
+
+// writeSlowly writes a header and a body and gives up only when nothing moves for a while.
+func writeSlowly(s *stream, head, body []byte) error {
+	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+		return err
+	}
+	const small = 1 << 10
+	if len(body) <= small {
+		_, err := s.Write(append(head, body...))
+		return err
+	}
+	if _, err := s.Write(head); err != nil {
+		return err
+	}
+	for len(body) > 0 {
+		n := min(len(body), bodyStep)
+		if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+			return err
+		}
+		if _, err := s.Write(body[:n]); err != nil {
+			return err
+		}
+		body = body[n:]
+	}
+	return nil
+}
+
+func (l *link) serveForward(s *stream, header []byte) error {
+	m := l.mesh
+	var f forward
+	if err := decode(header, &f); err != nil {
+		return err
+	}
+	if err := checkKey(f.Key); err != nil {
+		return err
+	}
+	switch {
+	case f.Op != store.Put && f.Op != store.Release && f.Op != store.Delete:
+		return fmt.Errorf("%w: operation %d is not passed on", errFrame, f.Op)
+	case f.Size < 0 || f.Size > m.config.MaxBody || f.Size > 0 && f.Op != store.Put:
+		return fmt.Errorf("%w: a body of %d bytes", errFrame, f.Size)
+	case f.Timeout < 0 || f.Timeout > store.MaxTimeout || f.Cookie < store.BadCookie:
+		return fmt.Errorf("%w: a timeout of %d minutes, cookie %d", errFrame, f.Timeout, f.Cookie)
+	}
+	var deadline error
+	body, err := readBody(s, f.Size, func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) })
+	if err = errors.Join(err, deadline); err != nil {
+		return err // nothing was stored
+	}
+	ctx, cancel := l.within(f.Within)
+	defer cancel()
+	a, err := m.store.Forwarded(ctx, &store.Request{Op: f.Op, Key: []byte(f.Key), Cookie: f.Cookie,
+		Timeout: f.Timeout, Flags: f.Flags, Body: body})
+	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+		return err
+	}
+	return writeFrame(s, kindAnswer, answer{NotHere: err != nil, Status: a.Status, Init: a.Init, Cookie: a.Cookie, LockAge: a.LockAge})
+}
+
+func (l *link) serveDoubt(s *stream, header []byte) error {
+	var d doubt
+	if err := decode(header, &d); err != nil {
+		return err
+	}
+	if err := checkKey(d.Key); err != nil {
+		return err
+	}
+	if d.Giver != l.instance {
+		return fmt.Errorf("%w: a doubt about another node's hand-over", errFrame)
+	}
+	f := l.mesh.store.FateOf(store.HandoverID{Giver: d.Giver, N: d.Number}, d.Key)
+	return writeFrame(s, kindFate, fate{Kind: f.Kind, Version: toVersion(f.Version), Node: f.Node})
+}
+
+func (l *link) serveSettle(s *stream, header []byte) error {
+	var q settle
+	if err := decode(header, &q); err != nil {
+		return err
+	}
+	if err := checkKey(q.Key); err != nil {
+		return err
+	}
+	a := l.mesh.store.Settle(q.Key, q.Version.of(), q.Holder)
+	return writeFrame(s, kindSettlement, settlement{Kind: a.Kind, Version: toVersion(a.Version), Node: a.Node})
+}

@@ -1,0 +1,44 @@
+package transport
+
+import (
+	"context"
+
+	"github.com/quic-go/quic-go"
+)
+
+// stream is one conversation on a link. Whoever has it calls end when it is over.
+type stream struct {
+	*quic.Stream
+	link   *link
+	closed bool
+}
+
+func (l *link) stream(s *quic.Stream) *stream {
+	l.streams.Add(1)
+	return &stream{Stream: s, link: l}
+}
+
+// open opens a stream.
+func (l *link) open(ctx context.Context) (*stream, error) {
+	s, err := l.conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.stream(s), nil
+}
+
+// Close ends this side in good order: all that was written is delivered.
+func (s *stream) Close() error {
+	s.closed = true
+	return s.Stream.Close()
+}
+
+// end gives up what is still open of the stream, or its slot would never be free again. A side that
+// was closed must not be given up: that would take back what has not been delivered yet.
+func (s *stream) end() {
+	s.CancelRead(streamGivenUp) // without effect on a side that was read to its end
+	if !s.closed {
+		s.CancelWrite(streamGivenUp)
+	}
+	s.link.streams.Add(-1)
+}
