@@ -43,7 +43,7 @@ func CreateCA(dir, farm string, life time.Duration, now time.Time) (*CA, error) 
 	if life < time.Second {
 		return nil, fmt.Errorf("a CA that lasts %v cannot be of use", life)
 	}
-	if err := mustBeFree(dir, "it is a farm's CA already; name another directory, or go on with that one", CACert, CAKey); err != nil {
+	if err := mustBeFree(dir, "name another directory, or go on with the CA that is there", CACert, CAKey); err != nil {
 		return nil, err
 	}
 	key, err := newKey()

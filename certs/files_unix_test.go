@@ -62,6 +62,20 @@ func TestAKeyThatOthersCanReadIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAReportWarnsOfAKeyThatOthersCanRead(t *testing.T) {
+	ca := newCA(t, "farm", noon)
+	node := issue(t, ca, "web1", noon)
+	for _, path := range []string{filepath.Join(ca.dir, CAKey), filepath.Join(node, NodeKey)} {
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := inspect(t, filepath.Dir(path), noon)
+		if len(r.Problems) != 0 || len(r.Warnings) != 1 || !strings.HasPrefix(r.Warnings[0], path+": its mode is 0644") {
+			t.Errorf("problems %v, warnings %v", r.Problems, r.Warnings)
+		}
+	}
+}
+
 func TestADirectoryThatExistsKeepsItsMode(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o750); err != nil {

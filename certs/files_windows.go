@@ -85,7 +85,7 @@ func syncDir(string) error { return nil }
 // Exposure says in one phrase who else can read a key file, and what to do about it. It is empty if only
 // the file's owner, the current user, SYSTEM and the administrators can.
 func Exposure(path string) (string, error) {
-	who, err := strangers(path)
+	who, err := otherReaders(path)
 	if err != nil {
 		return "", fmt.Errorf("look at who can read %s: %w", path, err)
 	}
@@ -97,8 +97,8 @@ func Exposure(path string) (string, error) {
 		strings.Join(who, ", "), path), nil
 }
 
-// strangers lists the accounts that the file's access list lets read it and that have no business to.
-func strangers(path string) ([]string, error) {
+// otherReaders lists the accounts that the file's access list lets read it and that have no business to.
+func otherReaders(path string) ([]string, error) {
 	descriptor, err := windows.GetNamedSecurityInfo(path, windows.SE_FILE_OBJECT,
 		windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {

@@ -1,0 +1,54 @@
+# What each target does stands in the line above it. All of them need Go and nothing else, but for
+# "make test", whose race detector needs a C compiler.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 30s
+BENCH    ?= .
+
+.DEFAULT_GOAL := build
+.PHONY: build run test format vet lint race bench fuzz
+
+# bin/peerstate.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/peerstate
+
+# Two sites on this machine, a session stored through one and read through the other; until Ctrl-C.
+run: build
+	@CGO_ENABLED=0 $(GO) build -o bin/ ./examples/two-sites
+	@exec bin/two-sites
+
+# Everything that must pass.
+test: format vet lint race
+
+format:
+	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then \
+		echo "not formatted (gofmt -w mends it):"; echo "$$unformatted"; exit 1; fi
+
+vet:
+	@for os in linux windows darwin; do \
+		echo "GOOS=$$os $(GO) vet ./..."; CGO_ENABLED=0 GOOS=$$os $(GO) vet ./... || exit 1; done
+
+lint:
+	$(GO) tool staticcheck ./...
+
+race:
+	@command -v $$($(GO) env CC) >/dev/null || { \
+		echo "The tests run with the race detector, which needs a C compiler, and there is no $$($(GO) env CC) here."; \
+		echo "Install one (Debian: apt-get install gcc libc6-dev) and try again."; exit 1; }
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./...
+
+# The benchmarks; BENCH= chooses some by a regular expression.
+bench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
+
+# Every fuzz target there is, each for FUZZTIME.
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		found="$$($(GO) test -list '^Fuzz' $$pkg)" || { echo "$$found"; exit 1; }; \
+		for target in $$(echo "$$found" | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done

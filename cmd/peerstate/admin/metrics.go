@@ -1,0 +1,173 @@
+package admin
+
+import (
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics is what /metrics shows, besides Config.Collectors: counted since the start where it is a
+// count. The parts of the program count for themselves; it is all collected when somebody asks.
+type Metrics struct {
+	// The counters of the Windows performance object "ASP.NET State Service".
+	SessionsActive    int
+	SessionsTotal     uint64
+	SessionsAbandoned uint64
+	SessionsTimedOut  uint64
+
+	SessionsBytes int64
+	Conflicts     uint64 // stale copies dropped
+	StampsAhead   uint64 // records from a clock that is far ahead
+
+	Requests           []Labelled // op, status
+	RequestSeconds     []Timed    // op
+	Connections        int
+	ConnectionsRefused uint64 // above PEERSTATE_MAX_CONNS
+	BadRequests        uint64 // answered 400 for being no request of the state protocol
+	Undone             uint64 // answers taken back as their client was gone
+	SlowClients        uint64 // cut for sending or reading too slowly
+
+	Farm         *Farm                // nil: stand-alone
+	Certificates map[string]time.Time // "leaf" and "ca": when it ends
+}
+
+// Farm is what there is only with peers.
+type Farm struct {
+	InDoubt int            // hand-overs of which it is not known whether they arrived
+	Peers   map[string]int // by state; with a 0 for each state that no peer is in
+	PeerRTT map[string]time.Duration
+}
+
+// Labelled is a number under the labels of its metric, in their order.
+type Labelled struct {
+	Labels []string
+	Value  uint64
+}
+
+// Timed is a histogram under one label.
+type Timed struct {
+	Label string
+	Histogram
+}
+
+// Histogram is how long something took.
+type Histogram struct {
+	Count      uint64
+	Seconds    float64   // in all
+	Bounds     []float64 // in seconds, rising
+	Cumulative []uint64  // how many took at most Bounds[i]
+}
+
+// The metrics' names and labels are a promise to other people's dashboards and alerts.
+var (
+	sessionsActive    = desc("sessions_active", "Sessions that this node holds.")
+	sessionsTotal     = desc("sessions_total", "Sessions created.")
+	sessionsAbandoned = desc("sessions_abandoned_total", "Sessions ended by the application.")
+	sessionsTimedOut  = desc("sessions_timed_out_total", "Sessions ended by their own time.")
+	sessionsBytes     = desc("sessions_bytes", "Keys and contents of the sessions that this node holds.")
+	conflicts         = desc("conflicts_total", "Stale copies of sessions that were dropped.")
+	stampsAhead       = desc("stamps_ahead_total", "Records from a node whose clock is more than a minute ahead.")
+
+	requests           = desc("requests_total", "Requests of the web server.", "op", "status")
+	requestSeconds     = desc("request_seconds", "From a complete request to its answer, with all waiting for peers.", "op")
+	connections        = desc("connections", "Connections from web servers.")
+	connectionsRefused = desc("connections_refused_total", "Connections closed at once for being too many.")
+	badRequests        = desc("bad_requests_total", "What was refused for being no request of the state protocol.")
+	undone             = desc("answers_undone_total", "Locks taken back because their client was gone before it could be told.")
+	slowClients        = desc("slow_clients_total", "Connections cut because a request or an answer took too long.")
+
+	inDoubt = desc("handovers_in_doubt", "Sessions of which it is not known yet whether they arrived.")
+	peers   = desc("peers", "Peers by state.", "state")
+	peerRTT = desc("peer_rtt_seconds", "Round-trip time to a linked peer.", "peer")
+
+	certificateExpiry = desc("certificate_expiry_seconds", "Time left until a certificate ends; below 0 when it has.", "kind")
+	readiness         = desc("ready", "1 when /readyz answers 200.")
+	buildInfo         = desc("build_info", "Always 1.", "version", "go_version")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("peerstate_"+name, help, labels, nil)
+}
+
+// metrics serves a registry of its own: nothing that a library registers on the side is shown.
+func metrics(c Config) http.Handler {
+	return promhttp.HandlerFor(registry(c), promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(c.Log.Handler(), slog.LevelError),
+		MaxRequestsInFlight: 4,
+	})
+}
+
+func registry(c Config) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(c.Collectors...)
+	r.MustRegister(collector{c}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// collector turns a snapshot into Prometheus' form.
+type collector struct{ Config }
+
+// Describe sends nothing: what is collected depends on whether there are peers.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	histogram := func(d *prometheus.Desc, h Histogram, labels ...string) {
+		below := make(map[float64]uint64, len(h.Bounds))
+		for i, bound := range h.Bounds {
+			below[bound] = h.Cumulative[i]
+		}
+		out <- prometheus.MustNewConstHistogram(d, h.Count, h.Seconds, below, labels...)
+	}
+
+	m := c.Source.Metrics()
+	gauge(sessionsActive, float64(m.SessionsActive))
+	counter(sessionsTotal, m.SessionsTotal)
+	counter(sessionsAbandoned, m.SessionsAbandoned)
+	counter(sessionsTimedOut, m.SessionsTimedOut)
+	gauge(sessionsBytes, float64(m.SessionsBytes))
+	counter(conflicts, m.Conflicts)
+	counter(stampsAhead, m.StampsAhead)
+
+	for _, r := range m.Requests {
+		counter(requests, r.Value, r.Labels...)
+	}
+	for _, h := range m.RequestSeconds {
+		histogram(requestSeconds, h.Histogram, h.Label)
+	}
+	gauge(connections, float64(m.Connections))
+	counter(connectionsRefused, m.ConnectionsRefused)
+	counter(badRequests, m.BadRequests)
+	counter(undone, m.Undone)
+	counter(slowClients, m.SlowClients)
+
+	if f := m.Farm; f != nil {
+		gauge(inDoubt, float64(f.InDoubt))
+		for state, n := range f.Peers {
+			gauge(peers, float64(n), state)
+		}
+		for peer, rtt := range f.PeerRTT {
+			gauge(peerRTT, rtt.Seconds(), peer)
+		}
+	}
+	for kind, end := range m.Certificates {
+		gauge(certificateExpiry, time.Until(end).Seconds(), kind)
+	}
+	ready := 0.0
+	if reason, _ := c.Ready(); reason == "" {
+		ready = 1
+	}
+	gauge(readiness, ready)
+	gauge(buildInfo, 1, c.Version, runtime.Version())
+}

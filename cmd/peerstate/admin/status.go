@@ -1,0 +1,64 @@
+package admin
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// Status is what /api/status shows. The JSON names are a promise to other people's programs.
+type Status struct {
+	Node          string       `json:"node"`
+	Site          string       `json:"site"`
+	Farm          string       `json:"farm"` // empty: stand-alone
+	Version       string       `json:"version"`
+	UptimeSeconds int64        `json:"uptime_seconds"`
+	Sessions      Sessions     `json:"sessions"`
+	Peers         []Peer       `json:"peers"`
+	Certificate   *Certificate `json:"certificate"` // nil: stand-alone
+}
+
+// Sessions are those that this node holds.
+type Sessions struct {
+	Active  int   `json:"active"`
+	Bytes   int64 `json:"bytes"`
+	Backups int   `json:"backups"` // kept for other holders
+}
+
+// Peer is another node as this one sees it.
+type Peer struct {
+	Node        string     `json:"node"` // empty: an address in PEERSTATE_PEERS that never answered
+	Site        string     `json:"site"`
+	Addr        string     `json:"addr"`
+	State       string     `json:"state"`
+	RTTMillis   *float64   `json:"rtt_ms"` // nil: not linked
+	Since       time.Time  `json:"since"`  // of the state
+	Reason      string     `json:"reason"` // why it is not up
+	CertExpires *time.Time `json:"cert_expires"`
+	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said
+}
+
+// Certificate is this node's own.
+type Certificate struct {
+	Node      string    `json:"node"`
+	Issuer    string    `json:"issuer"`
+	Serial    string    `json:"serial"`
+	Expires   time.Time `json:"expires"`
+	CAExpires time.Time `json:"ca_expires"`
+}
+
+func status(s Source) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		st := s.Status()
+		if st.Peers == nil {
+			st.Peers = []Peer{} // [] in JSON, not null
+		}
+		body, err := json.MarshalIndent(st, "", "  ")
+		if err != nil {
+			text(w, http.StatusInternalServerError, "encode the status: "+err.Error()+"\n")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(append(body, '\n')) // a client that is gone is no event here
+	}
+}

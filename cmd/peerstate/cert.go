@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// certCommand keeps the farm's certificates: one file a subcommand, cert_init.go and so on.
+func certCommand() *cobra.Command { return certCommandAt(time.Now) }
+
+// certCommandAt is certCommand with its own idea of the time.
+func certCommandAt(now func() time.Time) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cert",
+		Short: "Create the farm's CA, issue the nodes' certificates, look at them",
+		Long: `The nodes of a farm know each other by certificates of the farm's own certificate
+authority (CA). Create the CA once, on a machine that you trust; issue a certificate
+for each node there, and take it to the node.`,
+		Example: `  peerstate cert init --ca farm-ca                      once for the farm
+  peerstate cert issue web1 --ca farm-ca --out web1     once for each node
+  peerstate cert status --dir web1                      what is in a directory, and until when`,
+	}
+	cmd.AddCommand(certInitCommand(now), certIssueCommand(now), certStatusCommand(now))
+	return cmd
+}
+
+const (
+	certDay     = 24 * time.Hour
+	certMaxDays = 36500
+)
+
+// certDays are the days that "--days" may ask for.
+func certDays(days int) (time.Duration, error) {
+	if days < 1 || days > certMaxDays {
+		return 0, usage("--days %d: from 1 to %d days are possible", days, certMaxDays)
+	}
+	return time.Duration(days) * certDay, nil
+}
+
+// certDate is a date as all cert commands show it, with how long that is from now.
+func certDate(t, now time.Time) string {
+	left := t.Sub(now)
+	days := int(math.Round(left.Hours() / 24))
+	when := fmt.Sprintf("in %d days", days)
+	switch {
+	case left < 0 && days == 0:
+		when = "less than a day ago"
+	case days == 0:
+		when = "in less than a day"
+	case days == 1:
+		when = "in 1 day"
+	case days == -1:
+		when = "1 day ago"
+	case days < 0:
+		when = fmt.Sprintf("%d days ago", -days)
+	}
+	return t.UTC().Format("2006-01-02 15:04 UTC") + " (" + when + ")"
+}
+
+// certPath is a path as it can be pasted into a command line.
+func certPath(elem ...string) string {
+	path := filepath.Join(elem...)
+	if strings.ContainsAny(path, " \t&()") {
+		return `"` + path + `"`
+	}
+	return path
+}
+
+// certColumns prints rows of name and value below each other.
+func certColumns(out *strings.Builder, rows ...[2]string) {
+	width := 0
+	for _, r := range rows {
+		width = max(width, len(r[0]))
+	}
+	for _, r := range rows {
+		fmt.Fprintf(out, "  %-*s  %s\n", width, r[0], r[1])
+	}
+}

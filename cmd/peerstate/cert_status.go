@@ -1,0 +1,155 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"peerstate/certs"
+)
+
+func certStatusCommand(now func() time.Time) *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what certificates a directory holds",
+		Long: `Shows names, issuer, serial number and end of the certificates in a directory, be it a
+node's or a CA's, and says what is wrong with them. Exit code 1 if they cannot be used.`,
+		Example: `  peerstate cert status
+  peerstate cert status --dir farm-ca
+  peerstate cert status --dir web1 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				dir = os.Getenv("PEERSTATE_CERT_DIR")
+			}
+			if dir == "" {
+				return usage("which directory? Name it with --dir, or set PEERSTATE_CERT_DIR")
+			}
+			at := now()
+			report, err := certs.Inspect(dir, at)
+			if err != nil {
+				return err
+			}
+			text := certStatusText(report, dir, at)
+			if asJSON {
+				if text, err = certStatusJSON(report, dir); err != nil {
+					return err
+				}
+			}
+			if _, err := fmt.Fprint(cmd.OutOrStdout(), text); err != nil {
+				return err
+			}
+			if len(report.Problems) > 0 {
+				return fmt.Errorf("the certificates in %s cannot be used; the report says why", dir)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the `directory` (default $PEERSTATE_CERT_DIR)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
+	return cmd
+}
+
+func certStatusText(r *certs.Report, dir string, now time.Time) string {
+	var out strings.Builder
+	if r.Node != nil {
+		fmt.Fprintf(&out, "A node's certificate, in %s\n\n", dir)
+		certColumns(&out,
+			[2]string{"node", r.Node.Node},
+			[2]string{"farm", r.Node.Farm},
+			[2]string{"issuer", r.Node.Issuer},
+			[2]string{"serial", r.Node.Serial},
+			[2]string{"begins", certDate(r.Node.From, now)},
+			[2]string{"ends", certDate(r.Node.Expires, now)})
+		out.WriteByte('\n')
+	}
+	for _, a := range r.Authorities {
+		what := "A CA that is trusted"
+		if a.KeyID == r.Signing {
+			what = "A CA that issues certificates"
+		}
+		fmt.Fprintf(&out, "%s, in %s\n\n", what, dir)
+		certColumns(&out,
+			[2]string{"name", a.Name},
+			[2]string{"farm", a.Farm},
+			[2]string{"serial", a.Serial},
+			[2]string{"key", a.KeyID},
+			[2]string{"begins", certDate(a.From, now)},
+			[2]string{"ends", certDate(a.Expires, now)})
+		out.WriteByte('\n')
+	}
+	for _, w := range r.Warnings {
+		fmt.Fprintf(&out, "Warning: %s\n", w)
+	}
+	for _, p := range r.Problems {
+		fmt.Fprintf(&out, "Problem: %s\n", p)
+	}
+	if len(r.Problems) == 0 {
+		out.WriteString("All of it fits together and is valid now.\n")
+	}
+	return out.String()
+}
+
+// The names in JSON are those of /api/status.
+type certStatusReport struct {
+	Dir         string                `json:"dir"`
+	Farm        string                `json:"farm"`
+	Certificate *certStatusNode       `json:"certificate,omitempty"`
+	Authorities []certStatusAuthority `json:"authorities"`
+	Problems    []string              `json:"problems"`
+	Warnings    []string              `json:"warnings"`
+}
+
+type certStatusNode struct {
+	Node      string     `json:"node"`
+	Farm      string     `json:"farm"`
+	Issuer    string     `json:"issuer"`
+	Serial    string     `json:"serial"`
+	From      time.Time  `json:"from"`
+	Expires   time.Time  `json:"expires"`
+	CAExpires *time.Time `json:"ca_expires,omitempty"`
+}
+
+type certStatusAuthority struct {
+	Name    string    `json:"name"`
+	Farm    string    `json:"farm"`
+	Serial  string    `json:"serial"`
+	KeyID   string    `json:"key_id"`
+	From    time.Time `json:"from"`
+	Expires time.Time `json:"expires"`
+	Signing bool      `json:"signing"`
+}
+
+func certStatusJSON(r *certs.Report, dir string) (string, error) {
+	report := certStatusReport{
+		Dir:         dir,
+		Farm:        r.Farm,
+		Authorities: []certStatusAuthority{},
+		Problems:    []string{},
+		Warnings:    append([]string{}, r.Warnings...),
+	}
+	if n := r.Node; n != nil {
+		report.Certificate = &certStatusNode{n.Node, n.Farm, n.Issuer, n.Serial, n.From.UTC(), n.Expires.UTC(), nil}
+		if end := n.CAExpires.UTC(); !end.IsZero() {
+			report.Certificate.CAExpires = &end
+		}
+	}
+	for _, a := range r.Authorities {
+		report.Authorities = append(report.Authorities,
+			certStatusAuthority{a.Name, a.Farm, a.Serial, a.KeyID, a.From.UTC(), a.Expires.UTC(), a.KeyID == r.Signing})
+	}
+	for _, p := range r.Problems {
+		report.Problems = append(report.Problems, p.Error())
+	}
+	text, err := json.MarshalIndent(report, "", "  ")
+	if err != nil {
+		return "", fmt.Errorf("write the report as JSON: %w", err)
+	}
+	return string(text) + "\n", nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"peerstate/certs"
+)
+
+// want looks for one finding of that grade with both texts.
+func want(t *testing.T, findings []finding, g grade, what, mend string) {
+	t.Helper()
+	for _, f := range findings {
+		if f.grade == g && strings.Contains(f.what, what) && strings.Contains(f.mend, mend) {
+			return
+		}
+	}
+	t.Errorf("no %s with %q and %q in %+v", gradeNames[g], what, mend, findings)
+}
+
+// answering listens, and says the same to everybody who says something.
+func answering(t *testing.T, text string) listenAddr {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := nc.Read(make([]byte, 1000)); err == nil {
+				_, _ = io.WriteString(nc, text) // who asked may have gone
+			}
+			_ = nc.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+	})
+	return listenAddr(l.Addr().String())
+}
+
+func TestCheckSaysWhoHasThePort(t *testing.T) {
+	for text, who := range map[string]string{
+		"HTTP/1.1 404 Not Found\r\nX-AspNet-Version: 4.0.30319\r\nContent-Length: 0\r\n\r\n": `a state server (X-AspNet-Version "4.0.30319"`,
+		"HTTP/1.1 400 Bad Request\r\nServer: Microsoft-HTTPAPI/2.0\r\n\r\n":                  `a web server ("Microsoft-HTTPAPI/2.0")`,
+		"HTTP/1.1 400 Bad Request\r\n\r\n":                                                   "a web server answers",
+		"SSH-2.0-OpenSSH_9.2\r\n":                                                            "another program has the port",
+		"":                                                                                   "another program has the port",
+	} {
+		s := mustSettings(t, "", "PEERSTATE_LISTEN="+string(answering(t, text)), "PEERSTATE_ADMIN_LISTEN=")
+		want(t, check(t.Context(), s), problem, who, "set PEERSTATE_LISTEN to another port")
+	}
+}
+
+func TestCheckFindsAnAddressThatIsNotThisMachines(t *testing.T) {
+	// 192.0.2.0/24 is for documentation (RFC 5737).
+	s := mustSettings(t, "", "PEERSTATE_LISTEN=192.0.2.1:42424", "PEERSTATE_ALLOW_REMOTE=true", "PEERSTATE_ADMIN_LISTEN=")
+	findings := check(t.Context(), s)
+	want(t, findings, problem, "this machine does not have that address", "an address of this machine")
+	want(t, findings, doubtful, "whoever reaches this port", "")
+}
+
+func TestCheckMayBeUsedWhileTheSidecarRuns(t *testing.T) {
+	r := startSidecar(t)
+	s := mustSettings(t, "", "PEERSTATE_LISTEN="+r.web, "PEERSTATE_ADMIN_LISTEN="+r.admin)
+	findings := check(t.Context(), s)
+	want(t, findings, fine, "runs here", "")
+	if err := printFindings(io.Discard, findings); err != nil {
+		t.Error(err)
+	}
+}
+
+// nodeDir makes a node's certificate as it was issued at a time, and gives its directory.
+func nodeDir(t *testing.T, at time.Time, life time.Duration) string {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := certs.CreateCA(filepath.Join(dir, "ca"), "shop", 10*life, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Issue(filepath.Join(dir, "web1"), "web1", life, at); err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "web1")
+}
+
+func TestCheckLooksAtTheCertificates(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	for name, c := range map[string]struct {
+		dir        string
+		grade      grade
+		what, mend string
+	}{
+		"good":          {nodeDir(t, now, 365*day), fine, "the certificate of node web1 (farm shop) is valid until", ""},
+		"expired":       {nodeDir(t, now.Add(-100*day), 99*day), problem, "ended on", "issue"},
+		"not yet valid": {nodeDir(t, now.Add(10*day), 99*day), problem, "begins on", ""},
+		"ends soon":     {nodeDir(t, now.Add(-98*day), 99*day), doubtful, "ends soon", ""},
+		"no directory":  {filepath.Join(t.TempDir(), "absent"), problem, "PEERSTATE_CERT_DIR", "peerstate cert issue"},
+		"a CA's":        {filepath.Join(filepath.Dir(nodeDir(t, now, 365*day)), "ca"), problem, "no certificate of a node", "peerstate cert issue"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want(t, checkCertificates(&settings{CertDir: c.dir}), c.grade, c.what, c.mend)
+		})
+	}
+}

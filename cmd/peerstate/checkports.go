@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"peerstate/cmd/peerstate/admin"
+)
+
+// checkPorts looks whether serve could listen. running is the sidecar that has these ports already,
+// or nil.
+func checkPorts(ctx context.Context, s *settings, running *admin.Status) []finding {
+	if running != nil {
+		return []finding{good("a peerstate %s runs here (node %s), so its ports are in use", running.Version, running.Node)}
+	}
+	var all []finding
+	try := func(setting, use string, addr listenAddr, listen func() (io.Closer, error)) {
+		if addr == "" {
+			return
+		}
+		l, err := listen()
+		if f, ok := errors.AsType[*portFault](err); ok {
+			all = append(all, fault(f.what, f.mend))
+			return
+		}
+		if err := l.Close(); err != nil {
+			all = append(all, warning(setting+": "+err.Error(), ""))
+			return
+		}
+		all = append(all, good("%s is free for %s", addr, use))
+	}
+	tcp := func(setting string, addr listenAddr) func() (io.Closer, error) {
+		return func() (io.Closer, error) { return listenTCP(ctx, setting, addr) }
+	}
+	try("PEERSTATE_LISTEN", "the web server", s.Listen, tcp("PEERSTATE_LISTEN", s.Listen))
+	try("PEERSTATE_ADMIN_LISTEN", "health, metrics and status", s.AdminListen, tcp("PEERSTATE_ADMIN_LISTEN", s.AdminListen))
+	// Windows may let two programs have one port, if one has it for a single address only.
+	if s.Listen != "" && aspnetStateRuns() {
+		all = append(all, warning("Microsoft's own state service runs on this machine too, so it is not certain which of the two a web server reaches",
+			disableASPNETState))
+	}
+	if s.CertDir != "" {
+		try("PEERSTATE_PEER_LISTEN", "the peers (UDP)", s.PeerListen, func() (io.Closer, error) {
+			return listenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
+		})
+	}
+	return all
+}
+
+// findRunning asks the admin listener whether a sidecar with these settings runs. nil: none, or one
+// that has no admin listener.
+func findRunning(ctx context.Context, s *settings) *admin.Status {
+	if s.AdminListen == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(s.AdminListen)+"/api/status", nil)
+	if err != nil {
+		return nil
+	}
+	// Its own transport: no proxy of the environment, and no connection left open.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Do(r)
+	if err != nil {
+		return nil
+	}
+	defer answer.Body.Close() // it was read as far as it is of use
+	var status admin.Status
+	err = json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&status)
+	if err != nil || answer.StatusCode != http.StatusOK || status.Version == "" {
+		return nil // something else has the port
+	}
+	return &status
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Print the settings in force, with defaults and where each came from",
+		Long: `Prints every setting with its meaning, its value and where the value came from. What it
+prints can be used as an --env-file.
+
+A setting comes from the environment; if it is not there, from the --env-file; without
+that option, from the file peerstate.env beside the program, if there is one; else it has
+its default. The file has lines of NAME=value; nothing in a value is replaced or escaped.`,
+		Example: `  peerstate config
+  peerstate config --env-file london.env
+  PEERSTATE_SITE=london peerstate config > peerstate.env`,
+		Args: cobra.NoArgs,
+	}
+	read := envFileFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := read()
+		if err != nil {
+			return err
+		}
+		for _, w := range s.warnings {
+			if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "peerstate: warning: %s\n", w); err != nil {
+				return err
+			}
+		}
+		_, err = fmt.Fprint(cmd.OutOrStdout(), s.String())
+		return err
+	}
+	return cmd
+}

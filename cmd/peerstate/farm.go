@@ -1,0 +1,124 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"peerstate/certs"
+	"peerstate/cmd/peerstate/admin"
+	"peerstate/transport"
+)
+
+// stateDir is where a node keeps what it knows of the others, beside its certificates.
+const stateDir = "state"
+
+// loadCertificates reads the node's certificates, which say what its name is.
+func loadCertificates(s *settings) (*certs.Snapshot, error) {
+	snap, err := certs.Load(s.CertDir, time.Now())
+	if err != nil {
+		return nil, usage("PEERSTATE_CERT_DIR: %w", err)
+	}
+	return snap, nil
+}
+
+// joinFarm links the node with the others. The store asks them from now on.
+func (n *sidecar) joinFarm(ctx context.Context) error {
+	s := n.settings
+	conn, err := listenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
+	if err != nil {
+		return err
+	}
+	mesh, err := transport.New(transport.Config{
+		Certs: n.certs, Store: n.store, Instance: n.instance, Conn: conn, Peers: s.Peers,
+		StateDir: filepath.Join(s.CertDir, stateDir), Site: string(s.Site), Program: buildVersion(),
+		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody), Log: n.log,
+	})
+	if err != nil {
+		if cerr := conn.Close(); cerr != nil {
+			n.log.Debug("closing the socket for peers", "error", cerr)
+		}
+		return fmt.Errorf("join the farm: %w", err)
+	}
+	n.store.Join(mesh)
+	n.mesh = mesh
+	n.onStop(func(context.Context) error { return mesh.Close() })
+	return nil
+}
+
+// farmStatus adds to the status what there is only with peers.
+func (n *sidecar) farmStatus(st *admin.Status) {
+	self := n.certs.Self()
+	st.Farm = self.Farm
+	st.Certificate = &admin.Certificate{Node: self.Node, Issuer: self.Issuer, Serial: self.Serial,
+		Expires: self.Expires, CAExpires: self.CAExpires}
+	for _, p := range n.mesh.Peers() {
+		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Since: p.Since, Reason: p.Reason}
+		if p.RTT > 0 {
+			ms := float64(p.RTT.Microseconds()) / 1000
+			peer.RTTMillis = &ms
+		}
+		if !p.Expires.IsZero() {
+			peer.CertExpires, peer.Sessions = &p.Expires, &p.Sessions
+		}
+		st.Peers = append(st.Peers, peer)
+	}
+}
+
+// farmMetrics adds the metrics that there are only with peers.
+func (n *sidecar) farmMetrics(m *admin.Metrics) {
+	self := n.certs.Self()
+	m.Certificates = map[string]time.Time{"leaf": self.Expires, "ca": self.CAExpires}
+	m.Farm = &admin.Farm{InDoubt: n.store.Stats().Doubts, Peers: map[string]int{}, PeerRTT: map[string]time.Duration{}}
+	for _, state := range transport.States {
+		m.Farm.Peers[string(state)] = 0
+	}
+	for _, p := range n.mesh.Peers() {
+		m.Farm.Peers[string(p.State)]++
+		if p.RTT > 0 {
+			m.Farm.PeerRTT[p.Node] = p.RTT
+		}
+	}
+}
+
+// certificateWarning is how long before its end a certificate is warned of.
+const certificateWarning = 30 * 24 * time.Hour
+
+// farmWarnings are what an operator should look at although the node is ready.
+func (n *sidecar) farmWarnings() (warnings []string) {
+	self := n.certs.Self()
+	for what, end := range map[string]time.Time{"the node's certificate": self.Expires, "the farm's CA": self.CAExpires} {
+		if left := time.Until(end); left < certificateWarning {
+			warnings = append(warnings, fmt.Sprintf("%s ends on %s", what, end.Format(time.DateOnly)))
+		}
+	}
+	for _, p := range n.mesh.Peers() {
+		if p.State != transport.Up && p.State != transport.Connecting {
+			warnings = append(warnings, strings.TrimSpace(fmt.Sprintf("peer %s is %s: %s", cmp.Or(p.Node, p.Addr), p.State, p.Reason)))
+		}
+	}
+	if n.mesh.Skewed() {
+		warnings = append(warnings, "this machine's clock differs from most other nodes'")
+	}
+	return warnings
+}
+
+// standardLog takes what libraries write to the standard logger, which is not made for this program's
+// reader.
+type standardLog struct{ log *slog.Logger }
+
+func (l standardLog) Write(p []byte) (int, error) {
+	text := strings.TrimSpace(string(p))
+	if strings.Contains(text, "buffer size") {
+		l.log.Warn("the system allows only a small buffer for the UDP socket: in bursts, packets are lost and sent again",
+			"advice", "Linux: sysctl -w net.core.rmem_max=7500000 net.core.wmem_max=7500000; BSD and macOS: sysctl -w kern.ipc.maxsockbuf=8441037",
+			"detail", text)
+		return len(p), nil
+	}
+	l.log.Warn("a library says", "text", text)
+	return len(p), nil
+}

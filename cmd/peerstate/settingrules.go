@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"time"
+)
+
+// stateNetworkTimeout is how long ASP.NET waits for an answer before the visitor sees an error page.
+const stateNetworkTimeout = 10 * time.Second
+
+// contradictions are settings, right in themselves, with which the program must not start.
+func (s *settings) contradictions() (wrong wrongSettings) {
+	say := func(format string, a ...any) { wrong = append(wrong, fmt.Sprintf(format, a...)) }
+
+	if s.Listen != "" && !s.Listen.isLoopback() && !s.AllowRemote {
+		say("PEERSTATE_LISTEN is %q, which other machines can reach, and the protocol has no password: "+
+			"it should be a loopback address such as 127.0.0.1:42424 (or set PEERSTATE_ALLOW_REMOTE=true)", s.Listen)
+	}
+	if s.CertDir == "" && len(s.Peers) > 0 {
+		say("PEERSTATE_PEERS is %q without PEERSTATE_CERT_DIR: peers need certificates, so set PEERSTATE_CERT_DIR too "+
+			"(peerstate cert init and peerstate cert issue make them)", s.value("Peers"))
+	}
+	if s.FetchTimeout >= stateNetworkTimeout {
+		say("PEERSTATE_FETCH_TIMEOUT is %q: it should be below %v, when ASP.NET gives up and shows an error page",
+			s.value("FetchTimeout"), stateNetworkTimeout)
+	}
+	if clash(s.Listen, s.AdminListen) {
+		say("PEERSTATE_ADMIN_LISTEN is %q, the same port as PEERSTATE_LISTEN: it should be another, such as 127.0.0.1:42426",
+			s.value("AdminListen"))
+	}
+	return wrong
+}
+
+// doubts are settings that can be meant, but seldom are.
+func (s *settings) doubts() (warnings []string) {
+	say := func(format string, a ...any) { warnings = append(warnings, fmt.Sprintf(format, a...)) }
+
+	if s.Listen == "" && s.CertDir == "" {
+		say("PEERSTATE_LISTEN and PEERSTATE_CERT_DIR are both empty: this node serves neither a web server nor peers")
+	}
+	if s.Listen != "" && !s.Listen.isLoopback() {
+		say("PEERSTATE_LISTEN is %q: whoever reaches this port can read and change every session; let a firewall admit the web servers only", s.Listen)
+	}
+	if s.AdminListen != "" && !s.AdminListen.isLoopback() {
+		say("PEERSTATE_ADMIN_LISTEN is %q: other machines can read status and metrics (no session contents, and nothing can be changed)", s.AdminListen)
+	}
+	if s.CertDir == "" && s.given("PeerListen") {
+		say("PEERSTATE_PEER_LISTEN has no effect without PEERSTATE_CERT_DIR")
+	}
+	sorted := slices.Sorted(slices.Values(s.Peers))
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i] == sorted[i-1] && (i == 1 || sorted[i-2] != sorted[i]) {
+			say("PEERSTATE_PEERS names %s more than once", sorted[i])
+		}
+	}
+	return warnings
+}
+
+// clash tells whether two TCP listeners would want the same port of the same address.
+func clash(a, b listenAddr) bool {
+	hostA, portA, errA := net.SplitHostPort(string(a))
+	hostB, portB, errB := net.SplitHostPort(string(b))
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || isAll(hostA) || isAll(hostB)
+}
+
+// isAll tells whether a listener on that host takes the port on every address.
+func isAll(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
+}

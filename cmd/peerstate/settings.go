@@ -1,0 +1,182 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// prefix is what the names of all settings begin with.
+const prefix = "PEERSTATE_"
+
+// settings is what the operator decided. One field, one environment variable: the env tag is its name
+// without the prefix, envDefault what holds when it is not set, doc what "peerstate config" says about
+// it. An explicitly empty value is an error but where the empty tag says what it means.
+//
+// The types carry the rules for single values (see settingvalues.go); what two settings together
+// must not be is in settingrules.go; where values come from is in settingsources.go.
+type settings struct {
+	Listen       listenAddr    `env:"LISTEN" envDefault:"127.0.0.1:42424" empty:"no web server" doc:"where the web server finds this node (state protocol, TCP); empty: a node without a web server"`
+	AllowRemote  bool          `env:"ALLOW_REMOTE" envDefault:"false" doc:"allow a LISTEN that is not loopback; the protocol is plain text without a password"`
+	CertDir      string        `env:"CERT_DIR" envDefault:"" empty:"no peers" doc:"directory with ca.crt, node.crt, node.key; empty: stand-alone, no peers"`
+	PeerListen   listenAddr    `env:"PEER_LISTEN" envDefault:":42425" doc:"QUIC (UDP): one port for all peers, in and out"`
+	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"the other nodes: host:port,host:port"`
+	Site         siteName      `env:"SITE" envDefault:"" empty:"none" doc:"where this node stands; shown in status"`
+	AdminListen  listenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
+	FetchTimeout time.Duration `env:"FETCH_TIMEOUT" envDefault:"2500ms" doc:"longest a request waits for peers"`
+	MissingGrace time.Duration `env:"MISSING_GRACE" envDefault:"5s" doc:"a node not up for this long is out"`
+	LostAfter    time.Duration `env:"LOST_AFTER" envDefault:"60s" doc:"a node out for this long is lost: what only it held is missing"`
+	MaxBody      byteSize      `env:"MAX_BODY" envDefault:"64MiB" doc:"largest single session"`
+	MaxConns     count         `env:"MAX_CONNS" envDefault:"10000" doc:"connections from web servers"`
+	StatusLine   statusLine    `env:"STATUS_LINE" envDefault:"http" doc:"http: HTTP/1.1 200 OK; bare: 200 OK"`
+	LogLevel     logLevel      `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
+	LogFormat    logFormat     `env:"LOG_FORMAT" envDefault:"text" doc:"text: for people, coloured on a terminal; json: for collectors"`
+
+	inForce  []inForce // every setting in the order above
+	warnings []string  // for the log and for check: nothing that stops the start
+}
+
+// inForce is one setting as "peerstate config" shows it.
+type inForce struct {
+	setting
+	value  string // as it was written
+	origin string // "environment", "FILE line N", or "default"
+}
+
+// setting is what the tags of a field of settings say.
+type setting struct {
+	name     string // with the prefix
+	field    string
+	fallback string
+	doc      string
+	mayEmpty bool
+}
+
+// allSettings lists the fields of settings in their order.
+func allSettings() []setting {
+	var all []setting
+	for f := range reflect.TypeFor[settings]().Fields() {
+		if name, ok := f.Tag.Lookup("env"); ok {
+			_, mayEmpty := f.Tag.Lookup("empty")
+			all = append(all, setting{prefix + name, f.Name, f.Tag.Get("envDefault"), f.Tag.Get("doc"), mayEmpty})
+		}
+	}
+	return all
+}
+
+// wrongSettings is every fault found in the settings, each in a line that names the variable, the
+// value and what would be right. As an error it is one line; check shows them all.
+type wrongSettings []string
+
+func (w wrongSettings) Error() string {
+	if more := len(w) - 1; more > 0 {
+		return fmt.Sprintf("%s (and %d more: see peerstate check)", w[0], more)
+	}
+	return w[0]
+}
+
+// newSettings reads the settings from values, which has them under their full names. A wrong value
+// is a usageError that wraps wrongSettings.
+func newSettings(values sources) (*settings, error) {
+	s := &settings{warnings: values.warnings}
+	plain := make(map[string]string)
+	for name, v := range values.byName {
+		plain[name] = v.value
+	}
+	// The env package takes an empty value for an absent one, so it gets the default of what is
+	// explicitly empty; the value is set to empty below.
+	err := env.ParseWithOptions(s, env.Options{Prefix: prefix, Environment: plain, FuncMap: settingParsers})
+	faults, err := faultsByField(err)
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	var wrong wrongSettings
+	for _, set := range allSettings() {
+		v, given := values.byName[set.name]
+		switch fault := faults[set.field]; {
+		case !given:
+			v = sourced{set.fallback, "default"}
+		case v.value == "" && set.mayEmpty:
+			reflect.ValueOf(s).Elem().FieldByName(set.field).SetZero()
+		case v.value == "":
+			wrong = append(wrong, fmt.Sprintf("%s is empty (%s): leave it out for the default, %s", set.name, v.origin, set.fallback))
+		case fault != nil:
+			wrong = append(wrong, fmt.Sprintf("%s is %q (%s): it should be %v", set.name, v.value, v.origin, fault))
+		}
+		s.inForce = append(s.inForce, inForce{set, v.value, v.origin})
+	}
+	if len(wrong) == 0 {
+		wrong = s.contradictions()
+	}
+	if len(wrong) > 0 {
+		return nil, usage("%w", wrong)
+	}
+	s.warnings = append(s.warnings, s.doubts()...)
+	return s, nil
+}
+
+// faultsByField takes apart what the env package reports. The error is for what is not about values.
+func faultsByField(err error) (map[string]error, error) {
+	faults := make(map[string]error)
+	if err == nil {
+		return faults, nil
+	}
+	all, ok := errors.AsType[env.AggregateError](err)
+	if !ok {
+		return nil, err
+	}
+	for _, one := range all.Errors {
+		p, ok := errors.AsType[env.ParseError](one)
+		if !ok {
+			return nil, one
+		}
+		faults[p.Name] = p.Err
+	}
+	return faults, nil
+}
+
+// value gives a setting as it was written, for messages.
+func (s *settings) value(field string) string {
+	for _, f := range s.inForce {
+		if f.field == field {
+			return f.value
+		}
+	}
+	return ""
+}
+
+// given tells whether a setting was set, even to its default.
+func (s *settings) given(field string) bool {
+	for _, f := range s.inForce {
+		if f.field == field {
+			return f.origin != "default"
+		}
+	}
+	return false
+}
+
+// String gives the settings in the form of an --env-file.
+func (s *settings) String() string {
+	var b strings.Builder
+	for _, f := range s.inForce {
+		fmt.Fprintf(&b, "# %s\n", f.doc)
+		if f.origin == "default" {
+			b.WriteString("# from: default\n")
+		} else {
+			fmt.Fprintf(&b, "# from: %s (default: %s)\n", f.origin, orNone(f.fallback))
+		}
+		fmt.Fprintf(&b, "%s=%s\n\n", f.name, quoteValue(f.value))
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}

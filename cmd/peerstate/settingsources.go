@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// sources is where values come from: the environment first, then one file of NAME=value lines. That
+// is the file of --env-file, or without one the file peerstate.env beside the program, if there is
+// one: so a service needs no command line, and check and config see what the service sees.
+type sources struct {
+	byName   map[string]sourced // full names
+	warnings []string
+}
+
+type sourced struct {
+	value  string
+	origin string // "environment", "FILE line N"
+}
+
+// besideName is the file beside the program.
+const besideName = "peerstate.env"
+
+// envFileFlag gives a command its --env-file. Read the settings with the function that it returns.
+func envFileFlag(cmd *cobra.Command) func() (*settings, error) {
+	file := cmd.Flags().String("env-file", "", "`file` of NAME=value lines, for settings that the environment does not have (default: "+besideName+" beside the program, if there is one)")
+	return func() (*settings, error) {
+		values, err := readSources(*file, besideProgram(), os.Environ())
+		if err != nil {
+			return nil, usage("%w", err)
+		}
+		return newSettings(values)
+	}
+}
+
+// besideProgram is the path of the file beside the program, or "" if the program does not know where
+// it lies.
+func besideProgram() string {
+	program, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	if target, err := filepath.EvalSymlinks(program); err == nil {
+		program = target
+	}
+	return filepath.Join(filepath.Dir(program), besideName)
+}
+
+// readSources collects the settings of environ (NAME=value each) and of file; of beside if file is
+// empty. It warns about names that mean nothing.
+func readSources(file, beside string, environ []string) (sources, error) {
+	s := sources{byName: make(map[string]sourced)}
+	known := make(map[string]bool)
+	var names []string
+	for _, set := range allSettings() {
+		known[set.name] = true
+		names = append(names, set.name)
+	}
+	unknown := func(name, origin string) {
+		w := fmt.Sprintf("%s (%s) is not a setting", name, origin)
+		if near := nearest(name, names); near != "" {
+			w += ": did you mean " + near + "?"
+		}
+		s.warnings = append(s.warnings, w)
+	}
+
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		name = envName(name)
+		switch {
+		case known[name]:
+			s.byName[name] = sourced{value, "environment"}
+		case strings.HasPrefix(name, prefix):
+			unknown(name, "environment")
+		}
+	}
+
+	lines, err := readEnvFile(file, beside)
+	if err != nil {
+		return sources{}, err
+	}
+	inFile := make(map[string]int)
+	for _, l := range lines {
+		origin := fmt.Sprintf("%s line %d", l.file, l.number)
+		if before := inFile[l.name]; before > 0 {
+			return sources{}, fmt.Errorf("%s: %s stands in line %d already", origin, l.name, before)
+		}
+		inFile[l.name] = l.number
+		if !known[l.name] {
+			unknown(l.name, origin)
+			continue
+		}
+		if _, ok := s.byName[l.name]; !ok {
+			s.byName[l.name] = sourced{l.value, origin}
+		}
+	}
+	return s, nil
+}
+
+type envLine struct {
+	file        string
+	number      int
+	name, value string
+}
+
+// readEnvFile reads file, which must be there, or else beside, which need not.
+func readEnvFile(file, beside string) ([]envLine, error) {
+	optional := file == ""
+	if optional {
+		file = beside
+	}
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if optional && errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read settings: %w", err)
+	}
+	return parseEnvFile(file, text)
+}
+
+// parseEnvFile reads lines of NAME=value. Blank lines, lines that begin with #, and what follows " #"
+// are ignored; "export " may stand in front. A value may stand in a pair of single or double quotes;
+// nothing in it is replaced or escaped, so that C:\new\certs is what it looks like. That is
+// why this is not a shell's or a dotenv library's reader: those turn "\n" into a line break.
+func parseEnvFile(file string, text []byte) ([]envLine, error) {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // Notepad's mark of UTF-8
+	if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
+		return nil, fmt.Errorf("read settings: %s is not UTF-8 text: save it as UTF-8", file)
+	}
+	var lines []envLine
+	number := 0
+	for line := range strings.Lines(string(text)) {
+		number++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
+		name = envName(strings.TrimSpace(name))
+		if !ok || name == "" || strings.ContainsAny(name, " \t\"'") {
+			return nil, fmt.Errorf("%s line %d: it should be NAME=value, or a comment that begins with #", file, number)
+		}
+		value, err := unquoteValue(strings.TrimSpace(value))
+		if err != nil {
+			return nil, fmt.Errorf("%s line %d: %s: %w", file, number, name, err)
+		}
+		lines = append(lines, envLine{file, number, name, value})
+	}
+	return lines, nil
+}
+
+// unquoteValue takes a comment and one pair of quotes off a value.
+func unquoteValue(v string) (string, error) {
+	if v != "" && (v[0] == '"' || v[0] == '\'') {
+		inside, after, ok := strings.Cut(v[1:], v[:1])
+		after = strings.TrimSpace(after)
+		if !ok || after != "" && after[0] != '#' {
+			return "", fmt.Errorf("the quote %c should be closed at the end of the value", v[0])
+		}
+		return inside, nil
+	}
+	if strings.HasPrefix(v, "#") {
+		return "", nil
+	}
+	for _, mark := range []string{" #", "\t#"} {
+		v, _, _ = strings.Cut(v, mark)
+	}
+	return strings.TrimSpace(v), nil
+}
+
+// quoteValue writes a value so that unquoteValue reads it. (What needs quotes and has both kinds inside
+// cannot be written; that would be a strange directory.)
+func quoteValue(v string) string {
+	plain, err := unquoteValue(v)
+	switch {
+	case err == nil && plain == v:
+		return v
+	case !strings.Contains(v, `"`):
+		return `"` + v + `"`
+	}
+	return `'` + v + `'`
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+	"math"
+	"net"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/dustin/go-humanize"
+)
+
+// The types of single settings, and how each is read. An error of a parser is not what went wrong but
+// what would have been right; it completes "it should be ...".
+
+type (
+	listenAddr string   // host:port, the host may be empty (all addresses), the port may be 0 (a free one)
+	peerAddrs  []string // host:port each, complete
+	siteName   string
+	byteSize   int64
+	count      int
+	statusLine string // "http" or "bare"
+	logFormat  string // "text" or "json"
+	// logLevel is a slog.Level that reads four words only, not "INFO+4".
+	logLevel slog.Level
+)
+
+var settingParsers = map[reflect.Type]env.ParserFunc{
+	reflect.TypeFor[listenAddr]():    parser(parseListenAddr),
+	reflect.TypeFor[peerAddrs]():     parser(parsePeerAddrs),
+	reflect.TypeFor[siteName]():      parser(parseSiteName),
+	reflect.TypeFor[byteSize]():      parser(parseByteSize),
+	reflect.TypeFor[count]():         parser(parseCount),
+	reflect.TypeFor[time.Duration](): parser(parseDuration),
+	reflect.TypeFor[bool]():          parser(parseBool),
+	reflect.TypeFor[statusLine]():    oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
+	reflect.TypeFor[logFormat]():     oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
+	reflect.TypeFor[logLevel](): oneOf(map[string]logLevel{"debug": logLevel(slog.LevelDebug), "info": logLevel(slog.LevelInfo),
+		"warn": logLevel(slog.LevelWarn), "error": logLevel(slog.LevelError)}, `"debug", "info", "warn" or "error"`),
+}
+
+func parser[T any](parse func(string) (T, error)) env.ParserFunc {
+	return func(v string) (any, error) { return parse(v) }
+}
+
+// oneOf reads a word of a fixed set, in any case.
+func oneOf[T any](words map[string]T, right string) env.ParserFunc {
+	return func(v string) (any, error) {
+		if t, ok := words[strings.ToLower(v)]; ok {
+			return t, nil
+		}
+		return nil, errors.New(right)
+	}
+}
+
+func parseListenAddr(v string) (listenAddr, error) {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil || !isPort(port) || !isHost(host) && host != "" {
+		return "", errors.New("host:port with a port from 0 to 65535, such as 127.0.0.1:42424, [::1]:42424 or :42425")
+	}
+	return listenAddr(v), nil
+}
+
+func parsePeerAddrs(v string) (peerAddrs, error) {
+	var peers peerAddrs
+	for one := range strings.SplitSeq(v, ",") {
+		one = strings.TrimSpace(one)
+		host, port, err := net.SplitHostPort(one)
+		if err != nil || !isPort(port) || port == "0" || !isHost(host) {
+			return nil, errors.New("host:port with commas between, such as london.example.com:42425,10.0.0.7:42425")
+		}
+		peers = append(peers, one)
+	}
+	return peers, nil
+}
+
+func isPort(v string) bool {
+	_, err := strconv.ParseUint(v, 10, 16)
+	return err == nil
+}
+
+// isHost tells a name or an IP address from what cannot be either. It does not resolve it.
+func isHost(v string) bool {
+	return v != "" && !strings.ContainsFunc(v, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\@"'`, r)
+	})
+}
+
+const maxSiteName = 64 // letters
+
+func parseSiteName(v string) (siteName, error) {
+	if !utf8.ValidString(v) || utf8.RuneCountInString(v) > maxSiteName || strings.ContainsFunc(v, unicode.IsControl) {
+		return "", errors.New("a name of at most 64 letters, such as london")
+	}
+	return siteName(v), nil
+}
+
+func parseByteSize(v string) (byteSize, error) {
+	n, err := humanize.ParseBytes(v)
+	if err != nil || n == 0 || n > math.MaxInt32 {
+		return 0, errors.New("a size from 1 byte to under 2GiB, such as 64MiB") // Content-Length is an int32 to ASP.NET
+	}
+	return byteSize(n), nil
+}
+
+func parseCount(v string) (count, error) {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < 1 {
+		return 0, errors.New("a whole number from 1")
+	}
+	return count(n), nil
+}
+
+func parseDuration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, errors.New("a duration above 0 with its unit, such as 2500ms, 5s or 2m")
+	}
+	return d, nil
+}
+
+func parseBool(v string) (bool, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errors.New(`"true" or "false"`)
+	}
+	return b, nil
+}
+
+// isLoopback tells whether only this machine can reach a server on that address.
+func (a listenAddr) isLoopback() bool {
+	host, _, err := net.SplitHostPort(string(a))
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}

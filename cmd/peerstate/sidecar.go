@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"peerstate/certs"
+	"peerstate/cmd/peerstate/admin"
+	"peerstate/proxy"
+	"peerstate/store"
+	"peerstate/transport"
+)
+
+// sidecar is a running node: the parts, put together.
+type sidecar struct {
+	settings *settings
+	log      *slog.Logger
+	name     string // of the node
+	started  time.Time
+	phase    atomic.Pointer[string] // why it is not ready; "" when it is
+
+	instance uint64          // this run of the node
+	certs    *certs.Snapshot // nil: stand-alone
+	mesh     *transport.Mesh // nil: stand-alone
+	store    *store.Store
+	web      *proxy.Server
+
+	running sync.WaitGroup
+	failed  chan error                    // a listener that ended without having been told to
+	stops   []func(context.Context) error // in the order of the starts; stopped in reverse
+}
+
+// What /readyz says when the sidecar is not ready.
+const (
+	starting = "starting"
+	stopping = "stopping: the sidecar was told to"
+)
+
+// shutdownTimeout is what the requests under way have left at a stop. None waits longer for its
+// answer than ASP.NET does.
+const shutdownTimeout = stateNetworkTimeout
+
+// serve runs a sidecar until ctx is done, which is no error, or a part of it fails.
+func serve(ctx context.Context, s *settings, log *slog.Logger) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find out this machine's name: %w", err)
+	}
+	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 3)}
+	if s.CertDir != "" {
+		if n.certs, err = loadCertificates(s); err != nil {
+			return err
+		}
+		n.name = n.certs.Self().Node
+	}
+	n.enter(starting)
+	err = n.start(ctx, host)
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			log.Info("stopping")
+		case err = <-n.failed:
+			log.Error("stopping, as a part has failed", "error", err)
+		}
+	}
+	n.enter(stopping)
+	n.stop()
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// enter says that the sidecar is not ready, and why; "" says that it is.
+func (n *sidecar) enter(phase string) { n.phase.Store(&phase) }
+
+// start starts the parts, those first that others need. What has started is for stop, also after an
+// error.
+func (n *sidecar) start(ctx context.Context, host string) error {
+	s := n.settings
+	n.store = store.New(store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout, Log: n.log})
+	n.onStop(func(context.Context) error {
+		n.store.Close()
+		return nil
+	})
+	n.web = proxy.New(proxy.Config{
+		Store: n.store, MaxBody: int64(s.MaxBody), MaxConns: int(s.MaxConns),
+		BareStatusLine: s.StatusLine == "bare", Log: n.log,
+	})
+	ready := []any{"node", n.name, "version", buildVersion()}
+	if n.certs != nil {
+		if err := n.joinFarm(ctx); err != nil {
+			return err
+		}
+		ready = append(ready, "farm", n.certs.Self().Farm, "peers", n.mesh.Addr().String())
+	}
+
+	// Health checks are answered before there is anything to be healthy.
+	if s.AdminListen != "" {
+		l, err := listenTCP(ctx, "PEERSTATE_ADMIN_LISTEN", s.AdminListen)
+		if err != nil {
+			return err
+		}
+		n.serveAdmin(l, host)
+		ready = append(ready, "admin", l.Addr().String())
+	}
+	// The web server comes last: from its first request on everything has to work.
+	if s.Listen != "" {
+		l, err := listenTCP(ctx, "PEERSTATE_LISTEN", s.Listen)
+		if err != nil {
+			return err
+		}
+		n.serveWeb(l)
+		ready = append(ready, "listen", l.Addr().String())
+	}
+	n.enter("")
+	n.log.Info("ready", ready...)
+	return nil
+}
+
+func (n *sidecar) serveAdmin(l net.Listener, host string) {
+	names := []string{host}
+	if h, _, err := net.SplitHostPort(string(n.settings.AdminListen)); err == nil {
+		names = append(names, h)
+	}
+	config := admin.Config{Source: n.source(), Names: names, Version: buildVersion(), Log: n.log}
+	if n.mesh != nil {
+		config.Collectors = n.mesh.Collectors()
+	}
+	a := admin.New(config)
+	n.running.Go(func() {
+		if err := a.Serve(l); err != nil {
+			n.failed <- err
+		}
+	})
+	n.onStop(a.Shutdown)
+}
+
+func (n *sidecar) serveWeb(l net.Listener) {
+	n.running.Go(func() {
+		if err := n.web.Serve(l); !errors.Is(err, proxy.ErrServerClosed) {
+			n.failed <- fmt.Errorf("serve the web server: %w", err)
+		}
+	})
+	n.onStop(n.web.Shutdown)
+}
+
+func (n *sidecar) onStop(stop func(context.Context) error) { n.stops = append(n.stops, stop) }
+
+// stop stops what has started and waits for it. That it is late or unclean is for the log only: the
+// program ends all the same.
+func (n *sidecar) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	for _, stop := range slices.Backward(n.stops) {
+		if err := stop(ctx); err != nil {
+			n.log.Warn("a part did not stop cleanly", "error", err)
+		}
+	}
+	n.running.Wait()
+}

@@ -1,0 +1,90 @@
+package proxy
+
+import (
+	"strconv"
+	"time"
+
+	"peerstate/store"
+)
+
+// version is the framework version that every answer names; the client refuses a major version
+// below 2.
+const version = "4.0.30319"
+
+// words are the parts of answers that do not change. There are two sets, for the two forms of the
+// status line.
+type words struct {
+	// head of an answer by status: status line and X-AspNet-Version.
+	head [Statuses]string
+	// empty is a whole answer by status that has no other headers and no body.
+	empty [Statuses][]byte
+	// goOn answers "Expect: 100-continue".
+	goOn []byte
+}
+
+const cacheControl = "Cache-Control: private\r\n"
+
+func newWords(bare bool) *words {
+	start := "HTTP/1.1 "
+	if bare {
+		start = ""
+	}
+	w := &words{goOn: []byte(start + "100 Continue\r\n\r\n")}
+	for status, line := range map[store.Status]string{
+		store.OK:         "200 OK",
+		store.BadRequest: "400 Bad Request",
+		store.NotFound:   "404 Not Found",
+		store.Locked:     "423 Locked",
+	} {
+		w.head[status] = start + line + "\r\nX-AspNet-Version: " + version + "\r\n"
+		w.empty[status] = []byte(w.head[status] + cacheControl + "Content-Length: 0\r\n\r\n")
+	}
+	return w
+}
+
+// appendAnswer appends the headers of an answer to op, in the order in which Microsoft's server
+// sends them, up to the empty line. a.Status is not Unknown.
+func (w *words) appendAnswer(out []byte, op store.Op, a *store.Answer) []byte {
+	if !a.Init && a.Status != store.Locked && (a.Status != store.OK || op > store.Acquire) {
+		return append(out, w.empty[a.Status]...)
+	}
+	out = append(out, w.head[a.Status]...)
+	if a.Init {
+		out = append(out, "ActionFlags: 1\r\n"...)
+	}
+	switch {
+	case a.Status == store.Locked:
+		out = appendLock(out, a, time.Now())
+	case a.Status == store.OK && op == store.Acquire:
+		out = appendHeader(out, "LockCookie: ", int64(a.Cookie))
+		fallthrough
+	case a.Status == store.OK && op == store.Get:
+		out = appendHeader(out, "Timeout: ", int64(a.Timeout))
+	}
+	out = append(out, cacheControl...)
+	out = appendHeader(out, "Content-Length: ", int64(len(a.Body)))
+	return append(out, "\r\n"...)
+}
+
+// appendLock appends what a 423 says of the lock. LockDate is in the server's local time, as that
+// was when the lock was taken.
+func appendLock(out []byte, a *store.Answer, now time.Time) []byte {
+	out = appendHeader(out, "LockDate: ", ticks(now.Add(-a.LockAge)))
+	out = appendHeader(out, "LockAge: ", int64(a.LockAge/time.Second))
+	return appendHeader(out, "LockCookie: ", int64(a.Cookie))
+}
+
+// epochTicks is 1970-01-01 in .NET's ticks.
+const epochTicks = 621_355_968_000_000_000
+
+// ticks gives t as .NET counts local time: in units of 100 ns since the first day of year 1.
+func ticks(t time.Time) int64 {
+	_, offset := t.Zone()
+	return epochTicks + (t.Unix()+int64(offset))*1e7 + int64(t.Nanosecond())/100
+}
+
+func appendHeader(out []byte, name string, n int64) []byte {
+	out = append(out, name...)
+	out = strconv.AppendInt(out, n, 10)
+	return append(out, "\r\n"...)
+}

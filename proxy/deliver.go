@@ -1,0 +1,85 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"peerstate/store"
+)
+
+const (
+	// answerTime is how long a client may take to read an answer.
+	answerTime = 30 * time.Second
+	// answerSlack is by how much that may be cut short: as with idleSlack, most answers then set
+	// no deadline.
+	answerSlack = 5 * time.Second
+	// joinBelow is the length of a body from which on head and body are handed to the system as two
+	// pieces instead of being copied together. Measured on loopback, both cost the same from 2 to
+	// 32 KB, and above that the copy is dearer; the smaller this is, the less memory a connection has.
+	joinBelow = 8 << 10
+)
+
+// deliver writes an answer. It is false when the connection is to be closed.
+func (c *conn) deliver(a *store.Answer) bool {
+	op := c.req.Op
+	if a.Status == store.Unknown {
+		if op == store.Put || op == store.Release || op == store.Delete {
+			return false // the client ignores every status but 400, but a broken connection it reports
+		}
+		// A 404 would make the client throw the session away. So it is told that the session is
+		// locked, which it asks about again in half a second; since when does not matter.
+		a = &store.Answer{Status: store.Locked}
+	}
+	// A lock that its page does not know of would block the session until executionTimeout is
+	// over, and ActionFlags that are lost would leave the session uninitialised. A client that goes
+	// away after the answer was written has had it: it may close a connection while the page runs.
+	tentative := a.Init || op == store.Acquire && a.Status == store.OK
+	if tentative && c.gone.check() {
+		return c.undo(a)
+	}
+	if err := c.writeAnswer(a); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.server.counters.slow.Add(1)
+		}
+		if tentative {
+			return c.undo(a)
+		}
+		return false
+	}
+	return true
+}
+
+func (c *conn) undo(a *store.Answer) bool {
+	c.server.store.Undo(c.req.Key, *a)
+	c.server.counters.undone.Add(1)
+	return false
+}
+
+func (c *conn) writeAnswer(a *store.Answer) error {
+	c.out = c.server.words.appendAnswer(c.out[:0], c.req.Op, a)
+	if len(a.Body) < joinBelow {
+		c.out = append(c.out, a.Body...)
+		return c.write(c.out, nil)
+	}
+	return c.write(c.out, a.Body)
+}
+
+// write writes head, and body behind it if there is one.
+func (c *conn) write(head, body []byte) error {
+	if c.now-c.writeSet > answerSlack || body != nil {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(answerTime)); err != nil {
+			return err
+		}
+		c.writeSet = c.now
+	}
+	if body == nil {
+		_, err := c.nc.Write(head)
+		return err
+	}
+	c.two = [2][]byte{head, body}
+	c.pieces = c.two[:]
+	_, err := c.pieces.WriteTo(c.nc)
+	c.two = [2][]byte{}
+	return err
+}

@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"math/bits"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"peerstate/store"
+)
+
+// Statuses is how many outcomes store.Status has: for tables indexed by it.
+const Statuses = int(store.Unknown) + 1
+
+// StatusName is what logs and metrics call an outcome: its number on the wire, if it has one.
+func StatusName(s store.Status) string { return statusNames[s] }
+
+var statusNames = [Statuses]string{
+	store.OK:         "200",
+	store.BadRequest: "400",
+	store.NotFound:   "404",
+	store.Locked:     "423",
+	store.Unknown:    "unknown",
+}
+
+// firstBucket and buckets set the histogram's bounds: powers of two from about a microsecond to
+// about four seconds, and one bucket for what took longer.
+const (
+	firstBucket = 10 // 2^10 ns
+	buckets     = 24
+)
+
+// Bounds are the upper bounds in seconds of a Histogram's buckets but the last, which has none.
+func Bounds() []float64 {
+	b := make([]float64, buckets-1)
+	for i := range b {
+		b[i] = time.Duration(1 << (firstBucket + i)).Seconds()
+	}
+	return b
+}
+
+// Histogram is how long requests of one kind took, in the manner of Prometheus.
+type Histogram struct {
+	Count      uint64
+	Seconds    float64  // in all
+	Cumulative []uint64 // requests that took at most Bounds()[i]
+}
+
+// Metrics are the counters of a server, all since it was made but Open.
+type Metrics struct {
+	// Requests counts those that reached their end, by operation and outcome. Unknown are those
+	// of which the truth could not be had: reads were answered 423, writes not at all.
+	Requests [store.Ops][Statuses]uint64
+	// Times run from the moment a request was complete until its answer was ready, so they
+	// contain the wait for other nodes and for locks, and not the client's speed.
+	Times   [store.Ops]Histogram
+	Open    int    // connections open now
+	Refused uint64 // connections closed at once, being too many
+	// Bad counts what was answered 400 without being one of Requests: other protocols, broken
+	// or oversized requests, other methods.
+	Bad    uint64
+	Undone uint64 // answers to Acquire, or with ActionFlags, that were taken back: nobody was there to read them
+	Slow   uint64 // clients cut because they took too long to send a request or to read an answer
+}
+
+// counters are written by every request, so they are spread: each connection has a share that it
+// may have to itself, or nearly.
+type counters struct {
+	refused, bad, undone, slow atomic.Uint64
+
+	next   atomic.Uint32
+	shares []share
+}
+
+type share struct {
+	requests [store.Ops][Statuses]atomic.Uint64
+	taken    [store.Ops][buckets]atomic.Uint64
+	nanos    [store.Ops]atomic.Uint64
+	_        [64]byte // keeps the next share out of this one's cache line
+}
+
+func newCounters() counters {
+	return counters{shares: make([]share, 2*runtime.GOMAXPROCS(0))}
+}
+
+// share gives a connection the counters it is to use.
+func (c *counters) share() *share {
+	return &c.shares[int(c.next.Add(1))%len(c.shares)]
+}
+
+// count takes a request in.
+func (h *share) count(op store.Op, status store.Status, took time.Duration) {
+	h.requests[op][status].Add(1)
+	h.taken[op][bucket(took)].Add(1)
+	h.nanos[op].Add(uint64(took))
+}
+
+// bucket is the first whose bound is not below d.
+func bucket(d time.Duration) int {
+	if d <= 0 {
+		return 0
+	}
+	return min(bits.Len64(uint64(d-1)>>firstBucket), buckets-1)
+}
+
+// Metrics adds up the counters. It takes some microseconds, and the figures of requests that end
+// meanwhile may be in one of them and not yet in another.
+func (s *Server) Metrics() Metrics {
+	c := &s.counters
+	m := Metrics{
+		Refused: c.refused.Load(), Bad: c.bad.Load(), Undone: c.undone.Load(), Slow: c.slow.Load(),
+	}
+	s.mu.Lock()
+	m.Open = len(s.conns)
+	s.mu.Unlock()
+	for op := range store.Ops {
+		t := &m.Times[op]
+		t.Cumulative = make([]uint64, buckets-1)
+		for i := range c.shares {
+			h := &c.shares[i]
+			for status := range h.requests[op] {
+				m.Requests[op][status] += h.requests[op][status].Load()
+			}
+			for b := range h.taken[op] {
+				n := h.taken[op][b].Load()
+				t.Count += n
+				if b < len(t.Cumulative) {
+					t.Cumulative[b] += n
+				}
+			}
+			t.Seconds += time.Duration(h.nanos[op].Load()).Seconds()
+		}
+		for b := 1; b < len(t.Cumulative); b++ {
+			t.Cumulative[b] += t.Cumulative[b-1]
+		}
+	}
+	return m
+}
