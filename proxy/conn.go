@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -19,7 +18,9 @@ type conn struct {
 	in     reader
 	req    request
 	gone   goneCheck
+	turn   turn
 	share  *share
+	answer store.Answer  // to the request in req
 	now    time.Duration // on the server's clock, just before the last write
 	out    []byte        // the answer that is being written
 	two    [2][]byte     // its head and body, when they are not put together
@@ -29,7 +30,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	return &conn{
+	c := &conn{
 		server: s,
 		nc:     nc,
 		in:     newReader(nc, &s.draining),
@@ -39,6 +40,8 @@ func newConn(s *Server, nc net.Conn) *conn {
 		// Far enough back that the first answer sets a deadline.
 		writeSet: -answerTime,
 	}
+	c.turn = newTurn(c)
+	return c
 }
 
 // run answers requests until the connection ends.
@@ -73,17 +76,17 @@ func (c *conn) exchange() bool {
 		return c.decline(fault)
 	}
 	begun := c.server.now()
-	a, ok := c.server.store.Try(&r.Request)
-	if !ok {
-		a = c.wait()
+	var ok bool
+	if c.answer, ok = c.server.store.Try(&r.Request); !ok {
+		c.answer = c.wait()
 	}
 	c.now = c.server.now()
-	c.share.count(r.Op, a.Status, c.now-begun)
-	if log := c.server.log; log.Enabled(context.Background(), slog.LevelDebug) {
-		c.debug(&a, c.now-begun)
+	c.share.count(r.Op, c.answer.Status, c.now-begun)
+	if c.server.debug {
+		c.debug(c.now - begun)
 	}
 	r.Body = nil // the store's now
-	return c.deliver(&a) && !r.last
+	return c.deliver() && !r.last
 }
 
 // continues answers "Expect: 100-continue" unless the body is coming anyway.
@@ -165,8 +168,8 @@ func (c *conn) refuse(why refusal) bool {
 }
 
 // debug shows a message, with a hash in the place of the key: a session id is a secret.
-func (c *conn) debug(a *store.Answer, took time.Duration) {
-	r := &c.req
+func (c *conn) debug(took time.Duration) {
+	r, a := &c.req, &c.answer
 	c.server.log.Debug("answered",
 		slog.String("op", r.Op.String()),
 		slog.String("status", StatusName(a.Status)),

@@ -20,49 +20,64 @@ const (
 	joinBelow = 8 << 10
 )
 
-// deliver writes an answer. It is false when the connection is to be closed.
-func (c *conn) deliver(a *store.Answer) bool {
-	op := c.req.Op
+var errGone = errors.New("the client has closed the connection")
+
+// deliver writes the answer. It is false when the connection is to be closed.
+func (c *conn) deliver() bool {
+	a, op := &c.answer, c.req.Op
 	if a.Status == store.Unknown {
 		if op == store.Put || op == store.Release || op == store.Delete {
 			return false // the client ignores every status but 400, but a broken connection it reports
 		}
 		// A 404 would make the client throw the session away. So it is told that the session is
 		// locked, which it asks about again in half a second; since when does not matter.
-		a = &store.Answer{Status: store.Locked}
+		*a = store.Answer{Status: store.Locked}
 	}
 	// A lock that its page does not know of would block the session until executionTimeout is
 	// over, and ActionFlags that are lost would leave the session uninitialised. A client that goes
 	// away after the answer was written has had it: it may close a connection while the page runs.
 	tentative := a.Init || op == store.Acquire && a.Status == store.OK
-	if tentative && c.gone.check() {
-		return c.undo(a)
+	var err error
+	if tentative {
+		err = c.writeIfThere()
+	} else {
+		err = c.writeAnswer()
 	}
-	if err := c.writeAnswer(a); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			c.server.counters.slow.Add(1)
-		}
-		if tentative {
-			return c.undo(a)
-		}
-		return false
+	if err == nil {
+		a.Body = nil
+		return true
 	}
-	return true
-}
-
-func (c *conn) undo(a *store.Answer) bool {
-	c.server.store.Undo(c.req.Key, *a)
-	c.server.counters.undone.Add(1)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.server.counters.slow.Add(1)
+	}
+	if tentative {
+		c.server.store.Undo(c.req.Key, *a)
+		c.server.counters.undone.Add(1)
+	}
 	return false
 }
 
-func (c *conn) writeAnswer(a *store.Answer) error {
-	c.out = c.server.words.appendAnswer(c.out[:0], c.req.Op, a)
-	if len(a.Body) < joinBelow {
-		c.out = append(c.out, a.Body...)
+// writeIfThere writes the answer unless the client has already closed the connection; then the
+// error is errGone.
+func (c *conn) writeIfThere() error {
+	if c.in.r == c.in.w && c.in.idle(c.now) == nil {
+		if begun, err := c.turn.run(); begun {
+			return err
+		}
+	}
+	if c.gone.check() {
+		return errGone
+	}
+	return c.writeAnswer()
+}
+
+func (c *conn) writeAnswer() error {
+	c.out = c.server.words.appendAnswer(c.out[:0], c.req.Op, &c.answer)
+	if len(c.answer.Body) < joinBelow {
+		c.out = append(c.out, c.answer.Body...)
 		return c.write(c.out, nil)
 	}
-	return c.write(c.out, a.Body)
+	return c.write(c.out, c.answer.Body)
 }
 
 // write writes head, and body behind it if there is one.

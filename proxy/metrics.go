@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"math/bits"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -63,36 +62,34 @@ type Metrics struct {
 	Slow   uint64 // clients cut because they took too long to send a request or to read an answer
 }
 
-// counters are written by every request, so they are spread: each connection has a share that it
-// may have to itself, or nearly.
+// counters are written by every request. They are spread, so that connections served by different
+// processors do not pass the same few cache lines to and fro.
 type counters struct {
 	refused, bad, undone, slow atomic.Uint64
 
 	next   atomic.Uint32
-	shares []share
+	shares [64]share
 }
 
-type share struct {
-	requests [store.Ops][Statuses]atomic.Uint64
-	taken    [store.Ops][buckets]atomic.Uint64
-	nanos    [store.Ops]atomic.Uint64
-	_        [64]byte // keeps the next share out of this one's cache line
-}
-
-func newCounters() counters {
-	return counters{shares: make([]share, 2*runtime.GOMAXPROCS(0))}
+// share is by operation. A connection has one, which it may have to share with others.
+type share [store.Ops]struct {
+	requests [Statuses]atomic.Uint64
+	nanos    atomic.Uint64
+	taken    [buckets]atomic.Uint64
+	_        [16]byte // a multiple of a cache line in all
 }
 
 // share gives a connection the counters it is to use.
 func (c *counters) share() *share {
-	return &c.shares[int(c.next.Add(1))%len(c.shares)]
+	return &c.shares[c.next.Add(1)%uint32(len(c.shares))]
 }
 
 // count takes a request in.
 func (h *share) count(op store.Op, status store.Status, took time.Duration) {
-	h.requests[op][status].Add(1)
-	h.taken[op][bucket(took)].Add(1)
-	h.nanos[op].Add(uint64(took))
+	o := &h[op]
+	o.requests[status].Add(1)
+	o.nanos.Add(uint64(took))
+	o.taken[bucket(took)].Add(1)
 }
 
 // bucket is the first whose bound is not below d.
@@ -103,7 +100,7 @@ func bucket(d time.Duration) int {
 	return min(bits.Len64(uint64(d-1)>>firstBucket), buckets-1)
 }
 
-// Metrics adds up the counters. It takes some microseconds, and the figures of requests that end
+// Metrics adds up the counters. It takes some tens of microseconds, and the figures of requests that end
 // meanwhile may be in one of them and not yet in another.
 func (s *Server) Metrics() Metrics {
 	c := &s.counters
@@ -117,18 +114,18 @@ func (s *Server) Metrics() Metrics {
 		t := &m.Times[op]
 		t.Cumulative = make([]uint64, buckets-1)
 		for i := range c.shares {
-			h := &c.shares[i]
-			for status := range h.requests[op] {
-				m.Requests[op][status] += h.requests[op][status].Load()
+			h := &c.shares[i][op]
+			for status := range h.requests {
+				m.Requests[op][status] += h.requests[status].Load()
 			}
-			for b := range h.taken[op] {
-				n := h.taken[op][b].Load()
+			for b := range h.taken {
+				n := h.taken[b].Load()
 				t.Count += n
 				if b < len(t.Cumulative) {
 					t.Cumulative[b] += n
 				}
 			}
-			t.Seconds += time.Duration(h.nanos[op].Load()).Seconds()
+			t.Seconds += time.Duration(h.nanos.Load()).Seconds()
 		}
 		for b := 1; b < len(t.Cumulative); b++ {
 			t.Cumulative[b] += t.Cumulative[b-1]

@@ -69,6 +69,22 @@ func (in *reader) await(now time.Duration) error {
 		}
 		return nil
 	}
+	if err := in.idle(now); err != nil {
+		return err
+	}
+	n, err := in.nc.Read(in.buf)
+	if n > 0 {
+		in.w = n
+		return nil
+	}
+	if in.draining.Load() {
+		return errDraining
+	}
+	return err
+}
+
+// idle prepares for a wait for the next request, nothing being unread.
+func (in *reader) idle(now time.Duration) error {
 	in.r, in.w = 0, 0
 	if in.spare != nil {
 		in.buf, in.spare = in.spare, nil
@@ -83,15 +99,7 @@ func (in *reader) await(now time.Duration) error {
 	if in.draining.Load() {
 		return errDraining
 	}
-	n, err := in.nc.Read(in.buf)
-	if n > 0 {
-		in.w = n
-		return nil
-	}
-	if in.draining.Load() {
-		return errDraining
-	}
-	return err
+	return nil
 }
 
 // startBody ends the time of the head and begins that of the body.
@@ -188,8 +196,7 @@ func hasControl(b []byte) bool {
 	rest := b
 	for len(rest) >= 8 {
 		x := binary.LittleEndian.Uint64(rest)
-		y := x ^ 0x7f*ones
-		suspect |= (x-0x20*ones)&^x | (y-ones)&^y // the top bit of a byte below 0x20; that is 0x7f
+		suspect |= ((x - 0x20*ones) | (x + ones)) &^ x // the top bit of a byte below 0x20, or 0x7f
 		rest = rest[8:]
 	}
 	if suspect&tops == 0 {

@@ -11,6 +11,7 @@ import (
 type request struct {
 	store.Request
 	key      []byte // the memory behind Key, used again by the next request
+	target   []byte // that key was decoded from; empty: it was not
 	length   int64  // of the body; -1: not said
 	expect   bool   // the client waits for "100 Continue"
 	last     bool   // the client wants the connection closed afterwards
@@ -81,10 +82,23 @@ func (r *request) requestLine(line []byte) refusal {
 	default:
 		r.foreign = true
 	}
-	var why refusal
-	r.key, why = decodeKey(r.key, target)
+	return r.decode(target)
+}
+
+// decode sets the key. The PUT that ends a page mostly comes on the connection that the page's
+// acquire came on, with the same target.
+func (r *request) decode(target []byte) refusal {
+	if len(target) == 0 || !bytes.Equal(target, r.target) {
+		var why refusal
+		r.key, why = decodeKey(r.key, target)
+		if why != sound {
+			r.target = r.target[:0]
+			return why
+		}
+		r.target = append(r.target[:0], target...)
+	}
 	r.Key = r.key
-	return why
+	return sound
 }
 
 // header takes one header line in. Those it does not know are passed over, as are those that mean
@@ -94,57 +108,36 @@ func (r *request) header(line []byte) refusal {
 	if i <= 0 {
 		return badHeader
 	}
-	name, value := line[:i], line[i+1:]
-	for _, c := range name {
-		if c <= ' ' {
-			return badHeader // also a line continued from the one before, which RFC 9112 forbids
-		}
-	}
-	value = trim(value)
-	switch len(name) {
-	case len("expect"):
-		if is(name, "expect") && is(value, "100-continue") {
-			r.expect = true
-		}
-	case len("timeout"):
-		if is(name, "timeout") && r.Op == store.Put {
+	name, value := line[:i], trim(line[i+1:])
+	switch nameOf(name) {
+	case nameTimeout:
+		if r.Op == store.Put {
 			r.timeout(value)
 		}
-	case len("exclusive"):
-		if is(name, "exclusive") {
-			r.exclusive(value)
+	case nameExtraFlags:
+		if r.Op == store.Put {
+			r.extraFlags(value)
 		}
-	case len("lockcookie"): // and ExtraFlags, Connection, User-Agent
-		return r.tenLetters(name, value)
-	case len("lock-cookie"):
-		if is(name, "lock-cookie") {
-			r.lockCookie(value)
-		}
-	case len("content-length"):
-		if is(name, "content-length") {
-			return r.contentLength(value)
-		}
-		if is(name, "sec-fetch-mode") || is(name, "sec-fetch-site") || is(name, "sec-fetch-dest") {
+	case nameExclusive:
+		r.exclusive(value)
+	case nameLockCookie:
+		r.lockCookie(value)
+	case nameContentLength:
+		return r.contentLength(value)
+	case nameTransferEncoding:
+		return transferEncoding
+	case nameExpect:
+		r.expect = is(value, "100-continue")
+	case nameConnection:
+		r.last = is(value, "close")
+	case nameUserAgent:
+		if bytes.HasPrefix(value, []byte("Mozilla/")) {
 			return browser
 		}
-	case len("transfer-encoding"):
-		if is(name, "transfer-encoding") {
-			return transferEncoding
-		}
-	}
-	return sound
-}
-
-func (r *request) tenLetters(name, value []byte) refusal {
-	switch {
-	case is(name, "lockcookie"):
-		r.lockCookie(value)
-	case is(name, "extraflags") && r.Op == store.Put:
-		r.extraFlags(value)
-	case is(name, "connection") && is(value, "close"):
-		r.last = true
-	case is(name, "user-agent") && bytes.HasPrefix(value, []byte("Mozilla/")):
+	case nameSecFetch:
 		return browser
+	case nameMalformed:
+		return badHeader
 	}
 	return sound
 }
@@ -244,20 +237,6 @@ func parseInt32(b []byte) (int32, bool) {
 		n = -n
 	}
 	return int32(n), n <= math.MaxInt32
-}
-
-// is compares with a word in lower case, without regard to case. The word may consist of letters,
-// digits and hyphens; b may not contain control characters.
-func is(b []byte, word string) bool {
-	if len(b) != len(word) {
-		return false
-	}
-	for i, c := range b {
-		if c|0x20 != word[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // trim removes spaces and tabs around a header's value.

@@ -35,7 +35,7 @@ type Config struct {
 	MaxBody        int64        // bytes of one session; 0: DefaultMaxBody
 	MaxConns       int          // connections open at once; 0: DefaultMaxConns
 	BareStatusLine bool         // "200 OK", as in [MS-ASP]'s grammar, instead of "HTTP/1.1 200 OK"
-	Log            *slog.Logger // nil: discarded
+	Log            *slog.Logger // nil: discarded; its level may not change later
 }
 
 // ErrServerClosed is what Serve returns after Shutdown or Close.
@@ -48,6 +48,7 @@ type Server struct {
 	maxConns int
 	words    *words
 	log      *slog.Logger
+	debug    bool // the log shows every message
 	counters counters
 	refusals refusalLog
 
@@ -81,7 +82,7 @@ func New(cfg Config) *Server {
 		maxConns:  cfg.MaxConns,
 		words:     newWords(cfg.BareStatusLine),
 		log:       cfg.Log,
-		counters:  newCounters(),
+		debug:     cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		started:   time.Now(),
 		stop:      make(chan struct{}),
 		ctx:       ctx,

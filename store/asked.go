@@ -56,24 +56,30 @@ func (st *Store) reply(asker Peer, q Question) (Reply, waiter) {
 			return Reply{Kind: ReplyNotKnown}, nil
 		}
 		return Reply{}, until(s.wait())
-	case moved:
-		return Reply{Kind: ReplyMoved, Node: s.busy.to, Epoch: s.epoch}, nil
 	}
+	creating := false
 	if s.busy != nil && s.busy.inquiry != nil {
-		if s.busy.inquiry.want == Create {
-			return Reply{Kind: ReplyCreating}, nil
-		}
+		creating = s.busy.inquiry.want == Create
 		if q.Want == Create {
 			s.busy.inquiry.stale = true
 		}
 	}
-	if q.Want == Create {
+	if q.Want == Create && !creating {
 		st.promise(sh, s, asker.Node, now)
+	}
+	switch {
+	case s.state == moved && q.Want == Create && creating:
+		// Neither word alone is enough: the session may be there, and if not only one may create it.
+		return Reply{Kind: ReplyNotKnown}, nil
+	case s.state == moved:
+		return Reply{Kind: ReplyMoved, Node: s.busy.to, Epoch: s.epoch}, nil
+	case creating:
+		return Reply{Kind: ReplyCreating, Deleted: s.deleted}, nil
 	}
 	return Reply{Kind: ReplyMissing, Deleted: s.deleted}, nil
 }
 
-// promise remembers that a node which is about to create the key was told that it is missing here.
+// promise remembers that a node which is about to create the key was told that this one does not hold it.
 // The shard is locked.
 func (st *Store) promise(sh *shard, s *session, node string, now instant) {
 	b := s.extra()

@@ -92,5 +92,5 @@ type Reply struct {
 	LockAge  time.Duration // Held and locked
 	Node     string        // Moved: to which node
 	Epoch    uint64        // Moved: the epoch that it has there
-	Deleted  Stamp         // Missing: when it was deleted; 0: not known to have been
+	Deleted  Stamp         // Missing, Creating: when it was deleted; 0: not known to have been
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -24,7 +25,6 @@ type Handover struct {
 	store *Store
 	// guarded by the shard's lock:
 	doubtful bool // it may or may not have arrived
-	promoted bool // the receiver is out, and this node holds the session again
 }
 
 // freeze begins a hand-over. The shard is locked, the session held and unlocked.
@@ -84,12 +84,12 @@ func (st *Store) back(s *session, now instant) {
 	}
 }
 
-// Declined ends a hand-over that the receiver did not take. With a version, the receiver has that
-// record of the session: if it is newer, the copy here is stale and dropped.
+// Declined ends a hand-over that the receiver did not take. With a version, the receiver knows of
+// that record of the session, which is no older: the copy here is stale and dropped.
 func (h *Handover) Declined(v Version) {
 	h.end(func(sh *shard, s *session, now instant) {
 		h.store.back(s, now)
-		if v != (Version{}) && s.version().Compare(v) < 0 {
+		if v != (Version{}) && s.version().Compare(v) <= 0 {
 			h.store.conflict(sh, s, h.To.Node, v, now)
 		}
 	})
@@ -139,38 +139,39 @@ const (
 type Fate struct {
 	Kind    FateKind
 	Version Version // Kept, Buried
-	Node    string  // PassedOn
+	Node    string  // PassedOn: to whom; otherwise who says so, where that is not the receiver
 }
 
-// Resolve ends the doubt by the word of the receiver, which instance gave. Where both nodes hold
-// the session by now, it gives the name of the node to settle with, otherwise "".
+// Resolve ends the doubt by the word of the receiver, which instance gave. Where two nodes may hold
+// the session by now, it gives the name of the other one, otherwise "". Then all nodes have to settle:
+// this node and that one may each have given its copy on, and have got another one since.
 func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 	ended := h.end(func(sh *shard, s *session, now instant) {
 		switch f.Kind {
-		case Kept, PassedOn:
-			h.store.leave(sh, s, h.To.Node, s.epoch+1, now)
+		case Kept, PassedOn, Lost:
+			// Lost as well: the receiver had it, and it ended there or went so far on that the note
+			// is gone. Served from this copy, an expired session would come back, or a second one begin.
+			h.store.leave(sh, s, cmp.Or(f.Node, h.To.Node), s.epoch+1, now)
 		case Buried:
 			h.store.bury(sh, s, f.Version.Stamp, now.mono)
 		case NotReceived:
 			h.store.back(s, now)
 			if instance != h.To.Instance {
-				h.store.promote(s, now) // it was received by a run that is over
+				h.store.promote(s, now) // it may have been received by a run that is over
 			}
-		case Lost:
-			h.store.promote(s, now)
 		}
 	})
 	if ended {
 		return ""
 	}
 	h.store.doubts.remove(h)
-	switch f.Kind {
-	case Kept, Buried:
-		return h.To.Node
-	case PassedOn:
-		return f.Node
+	switch {
+	case f.Kind == NotReceived || f.Kind == Lost:
+		return "" // nobody else has it
+	case f.Node == h.store.node:
+		return h.To.Node // what was received has come back here; what was promoted may have gone on
 	}
-	return ""
+	return cmp.Or(f.Node, h.To.Node)
 }
 
 // promote makes this node the holder of a session again whose last holder may have given locks
@@ -187,19 +188,28 @@ func (st *Store) promote(s *session, now instant) {
 // served here again. They are settled when the node comes back.
 func (st *Store) Out(node string) {
 	for _, h := range st.Doubts(node) {
-		sh := st.shardOf(h.Record.Key)
-		now := st.clock.now()
-		sh.mu.Lock()
-		if s := sh.sessions[h.Record.Key]; s != nil && s.busy != nil && s.busy.handover == h {
-			s.busy.handover, h.promoted = nil, true
-			st.promote(s, now)
-			s.wake()
-			s.idle()
-			st.log.Warn("a session was on its way to a node that is gone; it is served here again",
-				"peer", node, "session", KeyHash(s.key))
-		}
-		sh.mu.Unlock()
+		h.Promote()
 	}
+}
+
+// Promote serves a session here again that was on its way to a node which is out, unless it has been
+// before. The hand-over stays in doubt, to be settled when the node comes back.
+func (h *Handover) Promote() {
+	st := h.store
+	sh := st.shardOf(h.Record.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[h.Record.Key]
+	if s == nil || s.busy == nil || s.busy.handover != h {
+		return
+	}
+	s.busy.handover = nil
+	st.promote(s, now)
+	s.wake()
+	s.idle()
+	st.log.Warn("a session was on its way to a node that is gone; it is served here again",
+		"peer", h.To.Node, "session", KeyHash(s.key))
 }
 
 // Doubts are the hand-overs to a node of which it is not known whether they arrived, the oldest first.

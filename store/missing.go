@@ -176,7 +176,7 @@ func (st *Store) answered(ctx context.Context, sh *shard, q *inquiry, r *Request
 			if q.session.busy.reserved--; q.session.busy.reserved == 0 {
 				q.session.wake()
 			}
-			q.session.idle()
+			st.tidy(sh, q.session)
 		}
 	}
 	if mine && q.created {

@@ -8,14 +8,15 @@ import (
 // Receipt is what the receiver of a hand-over answers.
 type Receipt struct {
 	Accepted bool
-	Version  Version // not accepted: the record that is here and is no older; zero: none, it was refused
+	Version  Version // not accepted: the record known here that is no older; zero: none, it was refused
 }
 
 // farAhead is how far a stamp may be ahead of this node's clock without being counted and logged.
 const farAhead = time.Minute
 
 // Receive takes a session over, unless what is known of it here is at least as new, or this
-// hand-over was refused before. The record has been checked.
+// hand-over was refused before, or another one of the session is under way from here. The record
+// has been checked.
 func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	sh := st.shardOf(rec.Key)
 	now := st.clock.now()
@@ -26,10 +27,10 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		sh.expire(s)
 		s = sh.sessions[rec.Key]
 	}
-	if s != nil && s.refuses(&rec) {
+	if st.receipts.refused(id) || s != nil && s.state == frozen {
 		return Receipt{}
 	}
-	if s != nil && (s.state == held || s.state == deleted) && s.version().Compare(rec.Version()) >= 0 {
+	if s != nil && s.outdates(&rec) {
 		if s.state == held {
 			st.conflicts.Add(1)
 			st.log.Warn("two nodes had a copy of one session; the older one is dropped",
@@ -37,13 +38,11 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		}
 		return Receipt{Version: s.version()}
 	}
-	if !st.receipts.accept(id, now.mono) {
-		return Receipt{}
-	}
+	st.receipts.accept(id, now.mono)
 	if rec.Stamp > Stamp(now.wall+st.clockOffset.Load()+int64(farAhead)) {
 		st.ahead.Add(1)
 		st.log.Warn("a session came whose last write is far ahead of this node's clock; check the clocks of both machines",
-			"peer", from.Node, "session", KeyHash(rec.Key), "ahead", time.Duration(int64(rec.Stamp)-now.wall).Round(time.Second))
+			"peer", from.Node, "session", KeyHash(rec.Key), "ahead", time.Duration(int64(rec.Stamp)-now.wall-st.clockOffset.Load()).Round(time.Second))
 	}
 	if s == nil {
 		s = &session{key: rec.Key}
@@ -71,10 +70,20 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	return Receipt{Accepted: true}
 }
 
-// refuses: the session cannot be taken now, and its giver keeps it. It is in another hand-over from
-// here, or this node has given a later record of it away, which will be found where that went.
-func (s *session) refuses(rec *Record) bool {
-	return s.state == frozen || s.state == moved && s.version().Compare(rec.Version()) > 0
+// outdates: a record is no newer than what is known of its key here, and its giver is to drop it.
+func (s *session) outdates(rec *Record) bool {
+	mine, theirs := s.version(), rec.Version()
+	switch s.state {
+	case held, deleted:
+		return mine.Compare(theirs) >= 0
+	case moved:
+		// This node gave a later record away, which is found where it went. But a note is no session:
+		// it does not win from an empty one, which may have been created since that one ended.
+		// What comes back from there is at least as new as the note.
+		mine.Uninitialized = theirs.Uninitialized
+		return mine.Compare(theirs) > 0
+	}
+	return false
 }
 
 // Settled says that the giver has given the session up: nobody will ask about this hand-over.
@@ -124,14 +133,17 @@ func newReceipts() *receipts {
 	return &receipts{taken: map[HandoverID]int64{}, bound: map[HandoverID]int64{}}
 }
 
-func (r *receipts) accept(id HandoverID, now int64) bool {
+func (r *receipts) accept(id HandoverID, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, refused := r.bound[id]; refused {
-		return false
-	}
 	r.taken[id] = now
-	return true
+}
+
+func (r *receipts) refused(id HandoverID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, refused := r.bound[id]
+	return refused
 }
 
 func (r *receipts) received(id HandoverID, now int64) bool {

@@ -63,8 +63,12 @@ func (s *session) take(r *Record, now int64) {
 	s.body, s.timeout, s.flags = r.Body, r.Timeout, r.Flags
 	s.stamp, s.deleted = r.Stamp, max(s.deleted, r.Deleted)
 	s.epoch = max(s.epoch, r.Epoch) + 1
-	s.cookie, s.floor = max(s.cookie, r.Cookie), max(s.floor, r.Floor)
-	s.touched = s.touched || r.Touched
+	s.cookie = max(s.cookie, r.Cookie)
+	if r.Floor > s.floor {
+		s.floor, s.touched = r.Floor, r.Touched // touched since cookies were raised the last time
+	} else {
+		s.touched = s.touched || r.Touched
+	}
 	s.lock, s.expires = 0, 0
 	if r.Timeout != 0 {
 		s.expires = now + int64(r.Left)

@@ -55,6 +55,14 @@ type busy struct {
 	changed chan struct{}
 }
 
+// promised is until when a promise counts.
+func (b *busy) promised() (until int64) {
+	for _, end := range b.promises {
+		until = max(until, end)
+	}
+	return until
+}
+
 func (s *session) version() Version {
 	return Version{
 		Stamp:         s.stamp,
@@ -121,7 +129,7 @@ func (st *Store) apply(sh *shard, s *session, r *Request, now instant) Answer {
 	if s.flags&FlagUninitialized != 0 && (r.Op == Get || r.Op == Acquire || r.Op == Release) {
 		s.flags &^= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
-		a.Init = true
+		a.Init, a.Stamp = true, s.stamp
 	}
 	switch r.Op {
 	case Get, Acquire:

@@ -6,8 +6,8 @@ type SettleKind uint8
 // The answers to Settle.
 const (
 	SettleNone    SettleKind = iota // it knows nothing of the key
-	SettleDropped                   // its own was no newer, and is gone
-	SettleMine                      // its own is newer, and stays
+	SettleDropped                   // its own has lost, and is gone
+	SettleMine                      // its own has won, and stays
 	SettleMoved                     // it gave its own to another node
 	SettleBusy                      // its own is in a hand-over: ask again
 )
@@ -19,9 +19,10 @@ type Settlement struct {
 	Node    string  // Moved
 }
 
-// Settle tells this node that another one, holder, has the record v of a key. If the one here is no
-// newer it is dropped, so that one node holds the session in the end. With a zero v it only asks
-// which record is here.
+// Settle tells this node that another one, holder, has the record v of a key. If the one here is
+// older it is dropped, so that one node holds the session in the end; of two equal ones that of the
+// smaller node name stays, or two nodes that tell each other at the same moment would both drop
+// theirs. With a zero v it only asks which record is here.
 func (st *Store) Settle(key string, v Version, holder string) Settlement {
 	sh := st.shardOf(key)
 	now := st.clock.now()
@@ -40,7 +41,7 @@ func (st *Store) Settle(key string, v Version, holder string) Settlement {
 		return Settlement{Kind: SettleMoved, Node: s.busy.to}
 	}
 	mine := s.version()
-	if mine.Compare(v) > 0 {
+	if c := mine.Compare(v); c > 0 || c == 0 && st.node <= holder {
 		return Settlement{Kind: SettleMine, Version: mine}
 	}
 	if s.state == held {

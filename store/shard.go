@@ -64,11 +64,17 @@ func (sh *shard) expire(s *session) {
 		sh.timedOut++
 		sh.drop(s)
 	}
-	if s.busy != nil && s.busy.inquiry != nil {
-		s.busy.to = ""
-		s.state, s.expires = absent, 0 // somebody still waits for the answer of other nodes
-		s.wake()
-		return
+	if b := s.busy; b != nil {
+		promised := b.promised()
+		if b.inquiry != nil {
+			promised = 0 // until the question is answered, which somebody waits for
+		}
+		if b.inquiry != nil || promised > s.expires {
+			b.to = ""
+			s.state, s.expires = absent, promised
+			s.wake()
+			return
+		}
 	}
 	sh.forget(s)
 }

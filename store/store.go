@@ -82,8 +82,7 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 
 // try is Try under the shard's lock; s is nil where nothing is known of the key.
 func (st *Store) try(sh *shard, s *session, r *Request, now instant) (Answer, bool) {
-	known := s != nil
-	if known && s.expired(now.mono) {
+	if s != nil && s.expired(now.mono) {
 		sh.expire(s)
 		s = sh.sessions[string(r.Key)]
 	}
@@ -94,7 +93,7 @@ func (st *Store) try(sh *shard, s *session, r *Request, now instant) (Answer, bo
 		if r.Op != Put {
 			return Answer{Status: NotFound}, true
 		}
-	case known || r.Op != Put || r.Cookie > 0 || r.Cookie == BadCookie ||
+	case s != nil || r.Op != Put || r.Cookie > 0 || r.Cookie == BadCookie ||
 		r.Flags&FlagUninitialized != 0 || st.heard.has(r.Key, now.mono):
 		return Answer{}, false
 	}
@@ -122,20 +121,22 @@ func (st *Store) create(sh *shard, s *session, r *Request, now instant) {
 	sh.hold(s)
 }
 
-// Undo takes back what an answer to Get or Acquire changed when the answer could not be delivered:
-// the lock is released, and the flag that only one request is told of is set again. Nothing
-// happens if the session has changed since.
+// Undo takes back what an answer changed when it could not be delivered: the lock of an Acquire is
+// released, and the flag that only one request is told of is set again. Nothing happens if the
+// session has changed since.
 func (st *Store) Undo(key []byte, a Answer) {
 	sh := st.shard(key)
 	now := st.clock.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s := sh.sessions[string(key)]
-	if a.Status != OK || s == nil || s.state != held || s.lock != a.Cookie {
+	if s == nil || s.state != held {
 		return
 	}
-	s.lock = 0
-	if a.Init {
+	if a.Status == OK && a.Cookie != 0 && s.lock == a.Cookie {
+		s.lock = 0
+	}
+	if a.Init && s.lock == 0 && s.stamp == a.Stamp {
 		s.flags |= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
 	}

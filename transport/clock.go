@@ -52,7 +52,7 @@ func (m *Mesh) watchClock() {
 	}
 }
 
-// Skew is how far this node's clock is behind most others'; 0: it agrees, or nobody can say.
+// Skewed tells whether this node's clock differs from most others' by more than a minute.
 func (m *Mesh) Skewed() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

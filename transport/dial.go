@@ -18,6 +18,8 @@ const (
 	dialSoon    = 200 * time.Millisecond
 	dialLate    = 2 * time.Second
 	dialRefused = 30 * time.Second // when one side does not accept the other
+	// steady is how long a link must have lived for the pauses to begin from the shortest again.
+	steady = 10 * time.Second
 )
 
 // dialler keeps up the link to one configured address.
@@ -45,13 +47,16 @@ func (e *refusedError) Error() string { return e.reason }
 func (d *dialler) run() {
 	pause := dialSoon
 	for d.unlinked() {
+		begun := time.Now()
 		err := d.try()
 		var refused *refusedError
 		switch {
 		case d.mesh.ctx.Err() != nil:
 			return
 		case err == nil:
-			pause = dialSoon
+			if time.Since(begun) > steady {
+				pause = dialSoon
+			}
 		case errors.Is(err, errSelf):
 			d.isSelf()
 			return
@@ -108,7 +113,7 @@ func (d *dialler) failed(err error, refused bool) {
 	changed := d.reason != err.Error()
 	d.reason, d.refused = err.Error(), refused
 	m.mu.Unlock()
-	if changed {
+	if changed && m.repeats.first(d.addr+" "+err.Error()) {
 		m.log.Warn("a peer cannot be linked; it is tried again and again", "addr", d.addr, "reason", err)
 	}
 }
@@ -194,17 +199,24 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 		}
 		return err
 	}
+	code, text := m.contest(ctx, l)
+	if l.peer.Node == m.me {
+		m.twin(m.me, to.String()) // it should have refused
+		code, text = refusedTwin, "this node is called "+m.me+" itself"
+	}
+	if code == refusedTwin {
+		l.close(closeTwin, text)
+		return &refusedError{text}
+	}
 	d.found(l.peer.Node)
-	m.mu.Lock()
-	if old := m.node(l.peer.Node).link; old != nil && !m.better(l, old) && old.instance == l.instance && old.conn.Context().Err() == nil {
-		m.mu.Unlock()
-		l.close(closeReplaced, "another link is used")
+	cancel()
+	if old, used := m.install(l); used {
+		m.begin(l, old)
 		return nil
 	}
-	old := m.install(l)
-	m.mu.Unlock()
-	cancel()
-	m.begin(l, old)
+	// The other side may use it until it hears of the better one.
+	m.wg.Go(l.retire)
+	l.run()
 	return nil
 }
 
@@ -213,12 +225,7 @@ func (m *Mesh) dialError(to net.Addr, err error) error {
 	if reason := m.logRefusal(to.String(), err); reason != "" {
 		return &refusedError{reason}
 	}
-	var idle *quic.IdleTimeoutError
-	var hs *quic.HandshakeTimeoutError
-	if errors.As(err, &idle) || errors.As(err, &hs) || errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("no answer on UDP")
-	}
-	return err
+	return explain(err)
 }
 
 // introduce says hello on a new connection. With a link and an error, the other side says that the

@@ -1,11 +1,15 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"peerstate/certs"
 	"peerstate/store"
 )
 
@@ -17,10 +21,96 @@ func (m *Mesh) doubted(name string) {
 	out := n != nil && (n.state == Out || n.state == Lost)
 	m.mu.Unlock()
 	if out {
-		m.store.Out(name)
+		m.promote(name)
 		return
 	}
 	m.resolve(name)
+}
+
+// manyDoubts is how many doubts are looked after at the same time: a node that dies in the middle of a
+// thousand hand-overs must not keep the last of them waiting for a thousand round trips.
+const manyDoubts = 32
+
+// eachDoubt calls f with each hand-over to a node that is in doubt, and waits.
+func (m *Mesh) eachDoubt(name string, f func(h *store.Handover) error) {
+	var all errgroup.Group
+	all.SetLimit(manyDoubts)
+	for _, h := range m.store.Doubts(name) {
+		all.Go(func() error {
+			if err := f(h); err != nil {
+				m.log.Debug("a hand-over stays in doubt", "peer", name, "session", store.KeyHash(h.Record.Key), "error", err)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait() // nobody gives an error
+}
+
+// promote serves those sessions here again that were on their way to a node which is out. But first
+// the others are asked: it may have received one and given it on.
+func (m *Mesh) promote(name string) {
+	m.eachDoubt(name, func(h *store.Handover) error {
+		if m.served(h.Record.Key) {
+			return nil // already; it is settled when the node comes back
+		}
+		if f, ok := m.elsewhere(h.Record.Key); ok {
+			if h.Resolve(f, h.To.Instance) != "" {
+				h.Received() // served again a moment ago after all, and so still to be settled
+			}
+			return nil
+		}
+		h.Promote()
+		return nil
+	})
+}
+
+// served tells whether a session whose hand-over is in doubt is not frozen any more: this node serves its
+// own copy again, or has given it on.
+func (m *Mesh) served(key string) bool {
+	return m.store.Settle(key, store.Version{}, "").Kind != store.SettleBusy
+}
+
+// elsewhere asks all linked nodes whether they hold a session, or know that it was deleted.
+func (m *Mesh) elsewhere(key string) (store.Fate, bool) {
+	all, err := m.holdings(key)
+	if err != nil {
+		m.log.Debug("a node could not be asked for a session", "error", err)
+	}
+	for _, h := range all {
+		switch {
+		case h.Kind == store.SettleMine && h.Version.Tombstone:
+			return store.Fate{Kind: store.Buried, Version: h.Version, Node: h.node}, true
+		case h.Kind == store.SettleMine, h.Kind == store.SettleBusy:
+			return store.Fate{Kind: store.PassedOn, Node: h.node}, true
+		}
+	}
+	return store.Fate{}, false
+}
+
+// holding is what one node has of a key.
+type holding struct {
+	node string
+	store.Settlement
+}
+
+// holdings asks all linked nodes at once what they have of a key. The error says that some did not answer.
+func (m *Mesh) holdings(key string) ([]holding, error) {
+	m.mu.Lock()
+	var all []holding
+	for _, n := range m.nodes {
+		if n.link != nil {
+			all = append(all, holding{node: n.name})
+		}
+	}
+	m.mu.Unlock()
+	var asked errgroup.Group
+	for i := range all {
+		asked.Go(func() (err error) {
+			all[i].Settlement, err = m.settleWith(key, store.Version{}, "", all[i].node)
+			return err
+		})
+	}
+	return all, asked.Wait()
 }
 
 // resolve asks a node about the hand-overs to it that are in doubt, if it is linked and nobody else is
@@ -38,17 +128,10 @@ func (m *Mesh) resolve(name string) {
 	l := n.link
 	m.resolving[name] = true
 	m.wg.Go(func() {
-		defer func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			delete(m.resolving, name)
-		}()
-		for _, h := range m.store.Doubts(name) {
-			if err := m.resolveOne(l, h); err != nil {
-				m.log.Debug("a hand-over stays in doubt", "peer", name, "session", store.KeyHash(h.Record.Key), "error", err)
-				return
-			}
-		}
+		m.eachDoubt(name, func(h *store.Handover) error { return m.resolveOne(l, h) })
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.resolving, name)
 	})
 }
 
@@ -58,43 +141,89 @@ func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 	if err != nil {
 		return err
 	}
-	m.metrics.handover(outgoing, "resolved")
-	other := h.Resolve(store.Fate{Kind: f.Kind, Version: f.Version.of(), Node: f.Node}, l.instance)
-	if other == "" {
-		return nil
+	if f.Kind > store.Lost || f.Kind == store.PassedOn && certs.ValidName(f.Node) != nil {
+		err := fmt.Errorf("%w: fate %d, passed on to %q", errFrame, f.Kind, plain(f.Node))
+		l.misbehaved(err)
+		return err
 	}
-	return m.settle(h.Record.Key, other)
+	became := store.Fate{Kind: f.Kind, Version: f.Version.of(), Node: f.Node}
+	if f.Kind == store.Lost || f.Kind == store.NotReceived && l.instance != h.To.Instance {
+		// It may have received the session in an earlier run, or long ago, and given it on.
+		e, ok := m.elsewhere(h.Record.Key)
+		if ok {
+			became = e
+		} else if m.awaited(l, m.served(h.Record.Key)) {
+			return errAwaited
+		}
+	}
+	if h.Resolve(became, l.instance) != "" {
+		// This node has served its own copy meanwhile.
+		err := m.settle(h.Record.Key)
+		if err == nil && m.awaited(l, true) {
+			err = errAwaited
+		}
+		if err != nil {
+			h.Received() // too late, and so among the doubts again, to be looked after at the next tick
+			return err
+		}
+	}
+	m.metrics.handover(outgoing, "resolved")
+	return nil
 }
 
-// settle has this node and another, which may both hold a session, find out which record is the
-// session and drop the other one. A node that has given its copy on names the next.
-func (m *Mesh) settle(key, other string) error {
-	// holder has the record v; who is to compare its own with that.
-	holder, v, who := m.me, store.Version{}, other
-	for range 16 {
-		a, err := m.settleWith(key, v, holder, who)
+var errAwaited = errors.New("nodes that may have the session are not linked yet")
+
+// meeting is how long after the link to a receiver the others are waited for when two copies of a session
+// may have to be settled: links that were cut together come back within some seconds.
+const meeting = 15 * time.Second
+
+// awaited tells whether a node that may have a session is not linked. Where this node serves its own copy,
+// and nobody has to wait for the session, that may be one that was lost, too, and is just coming back.
+func (m *Mesh) awaited(l *link, served bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.link == nil && (n.state != Lost || served && time.Since(l.since) < meeting) {
+			return true
+		}
+	}
+	return false
+}
+
+// settle finds out who holds a session, and if several do, has the one with the session keep it and the
+// others drop theirs.
+func (m *Mesh) settle(key string) error {
+	all, err := m.holdings(key)
+	if err != nil {
+		return err
+	}
+	all = append(all, holding{m.me, m.store.Settle(key, store.Version{}, "")})
+	var best *holding
+	for i := range all {
+		h := &all[i]
+		switch h.Kind {
+		case store.SettleBusy:
+			return fmt.Errorf("%s is just giving the session away", h.node)
+		case store.SettleMine:
+			// Of two equal ones that of the smaller name stays, as in Store.Settle.
+			if best == nil || cmp.Or(h.Version.Compare(best.Version), cmp.Compare(best.node, h.node)) > 0 {
+				best = h
+			}
+		}
+	}
+	for _, h := range all {
+		if h.Kind != store.SettleMine || h.node == best.node {
+			continue
+		}
+		a, err := m.settleWith(key, best.Version, best.node, h.node)
 		if err != nil {
 			return err
 		}
-		switch a.Kind {
-		case store.SettleNone, store.SettleDropped:
-			return nil
-		case store.SettleMine:
-			holder, v, who = who, a.Version, holder
-		case store.SettleMoved:
-			if a.Node == holder {
-				return nil
-			}
-			who = a.Node
-		case store.SettleBusy:
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-m.ctx.Done():
-				return m.ctx.Err()
-			}
+		if a.Kind == store.SettleMine || a.Kind == store.SettleBusy {
+			return fmt.Errorf("%s has changed the session meanwhile", h.node)
 		}
 	}
-	return errors.New("the session moves too fast to be settled")
+	return nil
 }
 
 // settleWith asks one node, this one or a linked one.
@@ -108,6 +237,11 @@ func (m *Mesh) settleWith(key string, v store.Version, holder, who string) (stor
 	}
 	var a settlement
 	if err := m.converse(l, kindSettle, settle{Key: key, Version: *toVersion(v), Holder: holder}, kindSettlement, &a); err != nil {
+		return store.Settlement{}, err
+	}
+	if a.Kind > store.SettleBusy || a.Kind == store.SettleMoved && certs.ValidName(a.Node) != nil {
+		err := fmt.Errorf("%w: settlement %d, moved to %q", errFrame, a.Kind, plain(a.Node))
+		l.misbehaved(err)
 		return store.Settlement{}, err
 	}
 	return store.Settlement{Kind: a.Kind, Version: a.Version.of(), Node: a.Node}, nil

@@ -35,12 +35,14 @@ type farm struct {
 	delay  time.Duration // one way
 	nodes  map[string]*testNode
 	config func(*Config) // changes that a test wants
+	clock  time.Duration // how far a machine's clock is ahead when its node starts
 	log    *logBuffer
 }
 
 // testNode is one run of a node.
 type testNode struct {
 	name  string
+	host  string // the machine: the name again, unless two nodes share one
 	farm  *farm
 	addr  *net.UDPAddr
 	link  *simnet.SimulatedLink
@@ -51,16 +53,20 @@ type testNode struct {
 // network carries packets between nodes, unless told otherwise.
 type network struct {
 	simnet.PerfectRouter
-	mu   sync.Mutex
-	lose func(from, to string) bool // under mu
-	sent int
-	lost int
+	mu    sync.Mutex
+	lose  func(from, to string) bool // under mu
+	sent  int
+	lost  int
+	delay func(from, to string) time.Duration // under mu; one way, 0: the receiver's own
+	rate  int                                 // under mu; bytes a second in each direction, 0: no limit
+	free  map[string]time.Time                // under mu; when a direction has sent what is queued
 }
 
 func (n *network) SendPacket(p simnet.Packet) error {
 	n.mu.Lock()
 	n.sent++
 	lost := n.lose != nil && n.lose(p.From.String(), p.To.String())
+	lost = lost || time.Until(n.free[p.From.String()+p.To.String()]) > queueLimit
 	if lost {
 		n.lost++
 	}
@@ -79,6 +85,45 @@ func (n *network) losing(f func(from, to string) bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lose = f
+}
+
+// delaying sets how long packets take where that is not the receiver's own delay (0).
+func (n *network) delaying(f func(from, to string) time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.delay = f
+}
+
+// takes is how long a packet is on its way.
+func (n *network) takes(p simnet.Packet, usual time.Duration) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.delay != nil {
+		if d := n.delay(p.From.String(), p.To.String()); d != 0 {
+			usual = d
+		}
+	}
+	if n.rate == 0 {
+		return usual
+	}
+	direction, now := p.From.String()+p.To.String(), time.Now()
+	sent := n.free[direction]
+	if sent.Before(now) {
+		sent = now
+	}
+	sent = sent.Add(time.Duration(len(p.Data)) * time.Second / time.Duration(n.rate))
+	n.free[direction] = sent
+	return sent.Sub(now) + usual
+}
+
+// queueLimit is how long a packet may have to wait on a narrow network before it is lost.
+const queueLimit = 200 * time.Millisecond
+
+// narrow lets so many bytes a second through, between each two nodes and in each direction.
+func (n *network) narrow(rate int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rate, n.free = rate, map[string]time.Time{}
 }
 
 func (n *network) packets() int {
@@ -103,6 +148,30 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.all.String()
+}
+
+// lines are the lines that a machine has logged and that contain all the texts.
+func (b *logBuffer) lines(host string, texts ...string) (found []string) {
+	for line := range strings.Lines(b.String()) {
+		line = strings.TrimSpace(line) + " "
+		ok := strings.Contains(line, " node="+host+" ")
+		for _, text := range texts {
+			ok = ok && strings.Contains(line, text)
+		}
+		if ok {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+// wantLogged fails unless the machine has logged exactly one line with the texts.
+func (f *farm) wantLogged(host string, texts ...string) {
+	f.t.Helper()
+	synctest.Wait() // a state may be seen a moment before it is logged
+	if got := f.log.lines(host, texts...); len(got) != 1 {
+		f.t.Errorf("%s has logged %d lines with %q, want one:\n%s", host, len(got), texts, strings.Join(got, "\n"))
+	}
 }
 
 // inFarm runs f in a bubble of virtual time with an empty farm. One-way delay between nodes is 10 ms.
@@ -132,26 +201,53 @@ func addrOf(name string) *net.UDPAddr {
 	return &net.UDPAddr{IP: net.IPv4(10, 0, 0, name[len(name)-1]).To4(), Port: 42425}
 }
 
-// start runs a node, which dials the named ones.
+// start runs a node on a machine of the same name. It dials the named machines.
 func (f *farm) start(name string, peers ...string) *testNode {
+	f.t.Helper()
+	f.issue(name, 365*24*time.Hour)
+	return f.startOn(name, peers...)
+}
+
+// issue gives a machine a certificate of its name, if it has none.
+func (f *farm) issue(name string, life time.Duration) *certs.Snapshot {
 	f.t.Helper()
 	dir := filepath.Join(f.dir, name)
 	snap, err := certs.Load(dir, time.Now())
 	if err != nil {
-		if _, err = f.ca.Issue(dir, name, 365*24*time.Hour, time.Now()); err != nil {
+		if _, err = f.ca.Issue(dir, name, life, time.Now()); err != nil {
 			f.t.Fatal(err)
 		}
 		if snap, err = certs.Load(dir, time.Now()); err != nil {
 			f.t.Fatal(err)
 		}
 	}
-	n := &testNode{name: name, farm: f, addr: addrOf(name)}
-	n.link = &simnet.SimulatedLink{Latency: f.delay, UploadPacket: f.net}
-	conn := simnet.NewBlockingSimConn(n.addr, n.link)
-	f.net.AddNode(n.addr, n.link)
-	n.link.Start()
-	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
-	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Site: "site-" + name,
+	return snap
+}
+
+// attach gives a machine a place on the network.
+func (f *farm) attach(host string) (net.PacketConn, *simnet.SimulatedLink) {
+	usual := f.delay
+	link := &simnet.SimulatedLink{UploadPacket: f.net,
+		LatencyFunc: func(p simnet.Packet) time.Duration { return f.net.takes(p, usual) }}
+	conn := simnet.NewBlockingSimConn(addrOf(host), link)
+	link.Start()
+	f.net.AddNode(addrOf(host), link)
+	return conn, link
+}
+
+// startOn runs a node on a machine that has a certificate.
+func (f *farm) startOn(host string, peers ...string) *testNode {
+	f.t.Helper()
+	dir := filepath.Join(f.dir, host)
+	snap, err := certs.Load(dir, time.Now().Add(f.clock))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	n := &testNode{name: snap.Self().Node, host: host, farm: f, addr: addrOf(host)}
+	conn, link := f.attach(host)
+	n.link = link
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", host)
+	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Site: "site-" + n.name,
 		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20, Log: log}
 	for _, p := range peers {
 		c.Peers = append(c.Peers, addrOf(p).String())
@@ -159,13 +255,13 @@ func (f *farm) start(name string, peers ...string) *testNode {
 	if f.config != nil {
 		f.config(&c)
 	}
-	n.store = store.New(store.Options{Node: name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, Log: log})
+	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, Log: log})
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)
 	}
 	n.store.Join(n.mesh)
-	f.nodes[name] = n
+	f.nodes[host] = n
 	return n
 }
 
@@ -178,7 +274,7 @@ func (n *testNode) stop() {
 	if err := n.link.Close(); err != nil {
 		n.farm.t.Errorf("closing the network of %s: %v", n.name, err)
 	}
-	delete(n.farm.nodes, n.name)
+	delete(n.farm.nodes, n.host)
 }
 
 // kill ends a node so that nobody hears a last word from it.
@@ -218,6 +314,15 @@ func (f *farm) linked(nodes ...*testNode) {
 func (f *farm) cut(a, b *testNode) {
 	x, y := a.addr.String(), b.addr.String()
 	f.net.losing(func(from, to string) bool { return from == x && to == y || from == y && to == x })
+}
+
+// split loses all packets between some nodes and all others.
+func (f *farm) split(some ...*testNode) {
+	in := map[string]bool{}
+	for _, n := range some {
+		in[n.addr.String()] = true
+	}
+	f.net.losing(func(from, to string) bool { return in[from] != in[to] })
 }
 
 func (f *farm) mend() { f.net.losing(nil) }

@@ -19,40 +19,62 @@ func (m *Mesh) Forward(ctx context.Context, holder string, r *store.Request) (st
 	if err != nil {
 		return store.Answer{}, store.ErrNotHere // nor here
 	}
-	defer s.end()
-	end, ok := ctx.Deadline()
-	if !ok {
-		end = time.Now().Add(m.config.FetchTimeout)
-	}
-	if err := s.SetReadDeadline(end); err != nil {
-		return store.Answer{}, err
-	}
-	head, err := appendFrame(make([]byte, 0, 512), kindForward, forward{Op: r.Op, Key: string(r.Key), Cookie: r.Cookie,
-		Timeout: r.Timeout, Flags: r.Flags, Size: int64(len(r.Body)), Within: max(time.Until(end)*4/5, 0)})
+	a, err := m.forward(ctx, l, s, r)
 	if err != nil {
+		s.end()
 		return store.Answer{}, err
 	}
-	if err := writeSlowly(s, head, r.Body); err != nil {
-		return store.Answer{}, fmt.Errorf("passing a request to %s: %w", holder, err)
+	ended := m.start(func() {
+		defer s.end()
+		m.finish(l, s)
+	})
+	if !ended {
+		s.end() // the mesh has been closed
 	}
-	var a answer
-	if err := expect(s, kindAnswer, &a); err != nil {
-		if errors.Is(err, errFrame) {
-			l.misbehaved(err)
-		}
-		if timedOut(err) {
-			m.unanswered(l)
-		}
-		return store.Answer{}, fmt.Errorf("waiting for the answer of %s: %w", holder, err)
-	}
-	m.answered(l)
-	m.finish(l, s)
 	if a.NotHere {
 		return store.Answer{}, store.ErrNotHere
 	}
-	if a.Status > store.Unknown || a.Status == store.NotFound || a.Cookie < 0 {
-		l.misbehaved(fmt.Errorf("%w: an answer of status %d, cookie %d", errFrame, a.Status, a.Cookie))
-		return store.Answer{}, errFrame
-	}
 	return store.Answer{Status: a.Status, Init: a.Init, Cookie: a.Cookie, LockAge: max(a.LockAge, 0)}, nil
+}
+
+// forward sends a request and reads its answer. The holder's time begins when it has all of the body, which
+// may take as long as bytes flow.
+func (m *Mesh) forward(ctx context.Context, l *link, s *stream, r *store.Request) (a answer, err error) {
+	begun, left := time.Now(), m.config.FetchTimeout
+	if end, ok := ctx.Deadline(); ok {
+		left = max(end.Sub(begun), 0)
+	}
+	head, err := appendFrame(make([]byte, 0, 512), kindForward, forward{Op: r.Op, Key: string(r.Key), Cookie: r.Cookie,
+		Timeout: r.Timeout, Flags: r.Flags, Size: int64(len(r.Body)), Within: left * 4 / 5})
+	if err != nil {
+		return a, err
+	}
+	if err := writeSlowly(s, head, r.Body); err != nil {
+		return a, store.ErrNotHere // the end of it was never sent: nothing is carried out
+	}
+	sent := time.Now()
+	if err = s.SetReadDeadline(sent.Add(left + underWay(len(r.Body)))); err == nil {
+		err = expect(s, kindAnswer, &a)
+	}
+	if err == nil {
+		err = a.check()
+	}
+	switch {
+	case err == nil:
+		m.answered(l)
+		return a, nil
+	case errors.Is(err, errFrame):
+		l.misbehaved(err)
+	case timedOut(err) && left >= m.config.FetchTimeout/2:
+		m.unanswered(l, begun)
+	}
+	return a, fmt.Errorf("waiting for the answer of %s: %w", l.node.name, err)
+}
+
+// check finds answers that no holder gives.
+func (a *answer) check() error {
+	if a.Status > store.Unknown || a.Status == store.NotFound || a.Cookie < 0 || a.Status == store.Locked && a.Cookie == 0 {
+		return fmt.Errorf("%w: an answer of status %d, cookie %d", errFrame, a.Status, a.Cookie)
+	}
+	return nil
 }

@@ -20,6 +20,7 @@ import (
 //
 //	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
 //	          then pings and pongs in both directions for as long as the link lives
+//	ping      in place of a hello: pong comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
 //	forward   answer comes back
@@ -132,6 +133,17 @@ type recordHead struct {
 	Size    int64         `cbor:"10,keyasint"` // of the body
 }
 
+func headOf(r *store.Record) *recordHead {
+	return &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
+		Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Size: int64(len(r.Body))}
+}
+
+// record gives the session that the head announces, without its body, and not yet checked.
+func (h *recordHead) record(key string) store.Record {
+	return store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
+		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched}
+}
+
 type receipt struct {
 	Accepted bool     `cbor:"1,keyasint,omitempty"`
 	Version  *version `cbor:"2,keyasint,omitempty"` // the record that the receiver keeps instead
@@ -234,7 +246,10 @@ func writeFrame(w io.Writer, k kind, header any) error {
 // other comes from r.
 func readFrame(r io.Reader) (kind, []byte, error) {
 	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	switch _, err := io.ReadFull(r, head[:]); {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return 0, nil, fmt.Errorf("%w: it ends in its length", errFrame)
+	case err != nil:
 		return 0, nil, err
 	}
 	n := binary.BigEndian.Uint32(head[:])
@@ -243,14 +258,11 @@ func readFrame(r io.Reader) (kind, []byte, error) {
 	if n > maxHeader {
 		return 0, nil, fmt.Errorf("%w: a header of %d bytes", errFrame, n)
 	}
-	header := make([]byte, n)
-	if _, err := io.ReadFull(r, header); err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return 0, nil, fmt.Errorf("%w: it ends in its header", errFrame)
-		}
-		return 0, nil, err
+	header, err := readBytes(r, int64(n), nil)
+	if errors.Is(err, io.EOF) {
+		return 0, nil, fmt.Errorf("%w: it ends in its header", errFrame)
 	}
-	return k, header, nil
+	return k, header, err
 }
 
 // expect reads a frame of the given kind into header.
@@ -272,14 +284,14 @@ func decode(data []byte, header any) error {
 	return nil
 }
 
-// bodyStep is how much memory is taken at a time for a body that is being received: a peer that
-// declares much and sends little costs little.
-const bodyStep = 64 << 10
+// readStep is how much memory is taken at first for bytes that a peer has announced, and doubled when
+// they come: a peer that declares much and sends little costs little.
+const readStep = 4 << 10
 
-// readBody reads a body of size bytes. arrived is called whenever some came. The slice has no
-// spare capacity worth keeping.
-func readBody(r io.Reader, size int64, arrived func()) ([]byte, error) {
-	b := make([]byte, 0, min(size, bodyStep))
+// readBytes reads size bytes. arrived, which may be nil, is called whenever some came. io.EOF says that
+// there were fewer.
+func readBytes(r io.Reader, size int64, arrived func()) ([]byte, error) {
+	b := make([]byte, 0, min(size, readStep))
 	for int64(len(b)) < size {
 		if len(b) == cap(b) {
 			grown := make([]byte, len(b), min(size, int64(cap(b))*2))
@@ -288,17 +300,23 @@ func readBody(r io.Reader, size int64, arrived func()) ([]byte, error) {
 		}
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		if n > 0 {
+		if n > 0 && arrived != nil {
 			arrived()
 		}
 		if err != nil && int64(len(b)) < size {
-			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("%w: it ends in its body", errFrame)
-			}
 			return nil, err
 		}
 	}
 	return b, nil
+}
+
+// readBody reads a body of size bytes. arrived is called whenever some came.
+func readBody(r io.Reader, size int64, arrived func()) ([]byte, error) {
+	b, err := readBytes(r, size, arrived)
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: it ends in its body", errFrame)
+	}
+	return b, err
 }
 
 func toVersion(v store.Version) *version {

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"slices"
 	"time"
 
@@ -20,9 +22,9 @@ const helloTimeout = 5 * time.Second
 // nowhere else is anybody let in.
 func (m *Mesh) listenTLS() *tls.Config { return m.config.Certs.ListenTLS(alpn) }
 
-// accept takes connections until the mesh is closed. They come before their handshake is complete,
+// listen takes connections until the mesh is closed. They come before their handshake is complete,
 // so that one which fails is heard of, too.
-func (m *Mesh) accept(listener *quic.EarlyListener) {
+func (m *Mesh) listen(listener *quic.EarlyListener) {
 	for {
 		conn, err := listener.Accept(m.ctx)
 		if err != nil {
@@ -72,13 +74,33 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	if err := control.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
-	var h hello
-	if err := expect(control, kindHello, &h); err != nil {
+	k, data, err := readFrame(control)
+	if err != nil {
 		return fmt.Errorf("reading its hello: %w", err)
+	}
+	var h hello
+	switch k {
+	case kindHello:
+		err = decode(data, &h)
+	case kindPing:
+		return lookedAt(ctx, conn, control, data)
+	default:
+		err = fmt.Errorf("%w: kind %d instead of a hello", errFrame, k)
+	}
+	if err != nil {
+		return err
 	}
 	l := &link{mesh: m, conn: conn, peer: peer, instance: h.Instance, site: plain(h.Site), program: plain(h.Program),
 		control: control, pongs: map[uint64]pingSent{}}
-	if code, text := m.judge(ctx, l, h); code != 0 {
+	code, text := m.judge(ctx, l, h)
+	var old *link
+	if code == 0 {
+		var used bool
+		if old, used = m.accept(l, min(h.Max, maxVersion)); !used {
+			code, text = refusedDuplicate, linkedAlready
+		}
+	}
+	if code != 0 {
 		if err := writeFrame(control, kindRefuse, refuse{Code: code, Text: text, Instance: m.config.Instance}); err != nil {
 			return err
 		}
@@ -92,24 +114,43 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		}
 		return errors.New(text)
 	}
-	// The link stands before it is answered: who reads the answer may ask at once.
-	m.mu.Lock()
-	old := m.install(l)
-	m.mu.Unlock()
-	err = writeFrame(control, kindWelcome, welcome{Version: min(h.Max, maxVersion), Instance: m.config.Instance,
-		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
-	if err == nil {
-		err = control.SetDeadline(time.Time{})
-	}
-	if err != nil {
-		l.close(closeMisbehaved, "the welcome could not be sent")
-	}
+	// quic-go gives no error here; a deadline left over would only end the link.
+	_ = control.SetDeadline(time.Time{})
 	m.begin(l, old)
 	return nil
 }
 
-// judge decides whether a hello is accepted: 0, or why not. It may ask an older link to the same node
-// for a sign of life.
+// accept installs a link that was dialled by the other side, and says welcome. The link stands before it
+// is answered: who reads the answer may ask at once. No ping gets in front of the welcome.
+func (m *Mesh) accept(l *link, v int) (old *link, used bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if old, used = m.install(l); used {
+		l.send(kindWelcome, welcome{Version: v, Instance: m.config.Instance,
+			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
+	}
+	return old, used
+}
+
+// lookedAt answers a node that only wants to know whether it would be let in (see Probe).
+func lookedAt(ctx context.Context, conn *quic.Conn, control *quic.Stream, data []byte) error {
+	var p ping
+	if err := decode(data, &p); err != nil {
+		return err
+	}
+	if err := writeFrame(control, kindPong, ping{N: p.N, Clock: time.Now().UnixNano()}); err != nil {
+		return err
+	}
+	select {
+	case <-conn.Context().Done():
+	case <-ctx.Done():
+	}
+	return errors.New("it only looked")
+}
+
+const linkedAlready = "the two nodes are linked already"
+
+// judge decides whether a hello is accepted: 0, or why not.
 func (m *Mesh) judge(ctx context.Context, l *link, h hello) (refusalCode, string) {
 	me, name := m.me, l.peer.Node
 	if h.Max < minVersion || h.Min > maxVersion {
@@ -124,45 +165,61 @@ func (m *Mesh) judge(ctx context.Context, l *link, h hello) (refusalCode, string
 		m.twin(me, l.conn.RemoteAddr().String())
 		return refusedTwin, fmt.Sprintf("this node is called %s itself", me)
 	}
+	return m.contest(ctx, l)
+}
+
+// contest decides whether a link may be used where there may be another to the same node: 0, or why
+// not. The other one is asked for a sign of life, and closed if there is none.
+func (m *Mesh) contest(ctx context.Context, l *link) (refusalCode, string) {
+	name := l.peer.Node
 	old := m.linkTo(name)
-	if old == nil || old.conn.Context().Err() != nil || m.better(l, old) || !old.alive(ctx) {
+	if old == nil || old.conn.Context().Err() != nil || m.better(l, old) {
+		return 0, ""
+	}
+	if !old.alive(ctx) {
+		old.close(closeReplaced, "it gives no sign of life")
 		return 0, ""
 	}
 	if old.instance == l.instance {
-		return refusedDuplicate, "the two nodes are linked already"
+		return refusedDuplicate, linkedAlready
 	}
 	m.twin(name, l.conn.RemoteAddr().String())
 	return refusedTwin, fmt.Sprintf("another live node is called %s", name)
 }
 
+// twin says that there are two nodes of one name, and which one is refused.
 func (m *Mesh) twin(name, addr string) {
+	if !m.repeats.first("twin " + name + " " + addr) {
+		return
+	}
 	m.log.Error("two machines use one node's certificate; each node needs its own: issue another one for this machine (peerstate cert issue)",
-		"node", name, "refused", addr)
+		"name", name, "refused", addr)
 }
 
-// better says which of two links to the same run of a node stays: of two that were dialled from both
-// sides, the one that the smaller name has dialled, otherwise the newer.
+// better says whether a link takes the place of another that lives: of two that were dialled from both
+// sides, the one that the smaller name has dialled is used. Of two from one side it is the first.
 func (m *Mesh) better(l, old *link) bool {
-	if l.instance != old.instance {
-		return false
-	}
-	if l.dialled == old.dialled {
-		return true
-	}
-	return l.dialled == (m.me < l.peer.Node)
+	return l.instance == old.instance && l.dialled != old.dialled && l.dialled == (m.me < l.peer.Node)
 }
 
-// install makes l the link to its node and gives the one that it replaces. m.mu is held.
-func (m *Mesh) install(l *link) (old *link) {
+// install makes l the link to its node and gives the one that it replaces; used is false when there is
+// one already that stays.
+func (m *Mesh) install(l *link) (old *link, used bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	n := m.node(l.peer.Node)
 	old, l.node = n.link, n
+	if old != nil && old.instance == l.instance && old.conn.Context().Err() == nil && !m.better(l, old) {
+		return nil, false
+	}
+	l.since = time.Now()
 	for _, d := range m.diallers {
 		if d.node == "" && slices.Contains(d.resolved, l.conn.RemoteAddr().String()) {
 			d.node = n.name // it was quicker than this node's own dialling
 		}
 	}
 	m.linked(n, l)
-	return old
+	return old, true
 }
 
 // begin serves a link that was installed, until it ends.
@@ -175,24 +232,34 @@ func (m *Mesh) begin(l, old *link) {
 	if m.ctx.Err() != nil {
 		l.close(closeBye, "the node stops")
 	}
-	m.log.Info("linked", "peer", l.node.name, "site", l.site, "addr", l.conn.RemoteAddr().String(), "dialled", l.dialled)
+	level := slog.LevelInfo
+	if old != nil && old.instance == l.instance {
+		level = slog.LevelDebug // one link has taken another's place
+	}
+	m.log.Log(m.ctx, level, "linked", "peer", l.node.name, "site", l.site, "addr", l.conn.RemoteAddr().String(), "dialled", l.dialled)
 	l.ping()
 	m.resolve(l.node.name)
 	l.run()
 }
 
-// logRefusal says in one plain line why a handshake failed, on whichever side.
+// logRefusal says in one plain line why a handshake failed, on whichever side, and gives that line; "" if
+// it was not about a certificate.
 func (m *Mesh) logRefusal(addr string, err error) string {
+	host, _, splitErr := net.SplitHostPort(addr)
+	if splitErr != nil {
+		host = addr
+	}
 	if r, ok := certs.RefusalOf(err); ok {
-		m.log.Error("a peer's certificate is refused: "+r.Reason.String(), "addr", addr, "detail", r.Detail, "advice", r.Reason.Advice())
+		if m.repeats.first(host + " is refused: " + r.Reason.String()) {
+			m.log.Error("a peer's certificate is refused: "+r.Reason.String(), "addr", addr, "detail", r.Detail, "advice", r.Reason.Advice())
+		}
 		return "its certificate is refused here: " + r.Error()
 	}
-	var te *quic.TransportError
-	if errors.As(err, &te) && te.Remote && te.ErrorCode.IsCryptoError() {
-		if reason, ok := certs.ReasonOfAlert(uint8(te.ErrorCode)); ok {
+	if reason, ok := refusedUs(err); ok {
+		if m.repeats.first(host + " refuses: " + reason.String()) {
 			m.log.Error("a peer refuses this node's certificate: "+reason.String(), "addr", addr, "advice", reason.Advice())
-			return "it refuses this node's certificate: " + reason.String()
 		}
+		return "it refuses this node's certificate: " + reason.String()
 	}
 	m.log.Debug("a handshake failed", "addr", addr, "error", err)
 	return ""

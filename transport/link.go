@@ -22,6 +22,7 @@ const (
 	closeMisbehaved                                      // bytes that no node sends
 	closeSuspect                                         // no question answered for the grace time
 	closeUnwanted                                        // its certificate is no longer accepted
+	closeTwin                                            // another live node has this name
 	streamGivenUp   quic.StreamErrorCode      = 1
 )
 
@@ -35,9 +36,11 @@ type link struct {
 	site     string
 	program  string
 	dialled  bool // by this node
+	since    time.Time
 	control  *quic.Stream
 	suspect  atomic.Bool
 	streams  atomic.Int64 // that are open, in both directions
+	bad      sync.Once    // it has been closed for misbehaviour
 
 	mu    sync.Mutex
 	sent  uint64              // number of the last ping
@@ -71,7 +74,11 @@ func (l *link) run() {
 		})
 	}
 	<-l.conn.Context().Done()
-	reason := closeReason(context.Cause(l.conn.Context()))
+	cause := context.Cause(l.conn.Context())
+	if app, ok := errors.AsType[*quic.ApplicationError](cause); ok && app.Remote && app.ErrorCode == closeTwin {
+		m.twin(m.me, l.conn.RemoteAddr().String())
+	}
+	reason := closeReason(cause)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l.node.link != l || m.closed {
@@ -98,7 +105,7 @@ func closeReason(err error) string {
 	case err == nil:
 		return "closed"
 	}
-	return err.Error()
+	return plain(err.Error()) // it may quote the other side
 }
 
 // plain makes a text from a peer fit for a log line.
@@ -115,18 +122,20 @@ func plain(s string) string {
 
 // misbehaved closes a link over which came what no node sends, and counts it.
 func (l *link) misbehaved(err error) {
-	l.mesh.metrics.misbehaved.Inc()
-	l.mesh.log.Error("a peer sent what no peer sends; its link is closed", "peer", l.node.name, "error", err)
-	l.close(closeMisbehaved, "malformed frames")
+	l.bad.Do(func() {
+		l.mesh.metrics.misbehaved.Inc()
+		l.mesh.log.Error("a peer sent what no peer sends; its link is closed", "peer", l.node.name, "error", err)
+		l.close(closeMisbehaved, "malformed frames")
+	})
 }
 
 // retire closes a link that another one replaces, when nothing is under way on it any more, or
-// after some seconds.
+// after a minute.
 func (l *link) retire() {
 	t := time.NewTicker(100 * time.Millisecond)
 	defer t.Stop()
 	quiet := 0
-	for range 100 {
+	for range 600 {
 		select {
 		case <-l.conn.Context().Done():
 			return
@@ -135,7 +144,7 @@ func (l *link) retire() {
 		if quiet++; l.streams.Load() > 0 {
 			quiet = 0
 		}
-		if quiet == 10 {
+		if quiet == 5 {
 			break
 		}
 	}
@@ -146,7 +155,11 @@ func (l *link) retire() {
 func (l *link) verify() {
 	if _, err := l.mesh.config.Certs.Peer(l.conn.ConnectionState().TLS); err != nil {
 		l.mesh.log.Error("a peer's certificate is no longer accepted; its link is closed", "peer", l.node.name, "reason", err)
-		l.close(closeUnwanted, "certificate no longer accepted")
+		reason := "certificate no longer accepted"
+		if r, ok := certs.RefusalOf(err); ok {
+			reason += ": " + r.Reason.String()
+		}
+		l.close(closeUnwanted, reason)
 	}
 }
 
@@ -160,16 +173,18 @@ func (l *link) ping() <-chan struct{} {
 	l.sent++
 	p := pingSent{at: time.Now(), pong: make(chan struct{})}
 	l.pongs[l.sent] = p
-	l.send(kindPing, ping{N: l.sent, Clock: p.at.UnixNano(), Sessions: int64(l.mesh.store.Stats().Active)})
+	l.send(kindPing, ping{N: l.sent, Clock: p.at.UnixNano(), Sessions: l.mesh.sessions.Load()})
 	return p.pong
 }
 
-// send writes a frame to the control stream. A failure shows in the link's end. l.mu is held.
+// send writes a frame to the control stream, without waiting: when there is no room the other side has
+// long not read it. A failure shows in the link's end. l.mu is held.
 func (l *link) send(k kind, header any) {
-	if err := l.control.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		return
+	b, err := appendFrame(make([]byte, 0, 64), k, header)
+	if err == nil {
+		err = l.control.TryWriteAll(b)
 	}
-	if err := writeFrame(l.control, k, header); err != nil && l.conn.Context().Err() == nil {
+	if err != nil && l.conn.Context().Err() == nil {
 		l.close(closeMisbehaved, "the control stream is stuck")
 	}
 }
@@ -205,7 +220,7 @@ func (l *link) controlFrame(k kind, data []byte) error {
 	case kindPing:
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: int64(l.mesh.store.Stats().Active)})
+		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: l.mesh.sessions.Load()})
 	case kindPong:
 		l.mu.Lock()
 		sent, ok := l.pongs[p.N]

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -54,6 +55,9 @@ type Mesh struct {
 	metrics *metrics
 	started time.Time
 	known   *knownFile
+	repeats repeats
+	// sessions is how many the node held at the last tick: counting them goes through all shards.
+	sessions atomic.Int64
 
 	ctx    context.Context // ends when the mesh is closed
 	cancel context.CancelFunc
@@ -111,13 +115,16 @@ func New(config Config) (*Mesh, error) {
 	for _, addr := range config.Peers {
 		m.diallers = append(m.diallers, &dialler{mesh: m, addr: addr, since: m.started})
 	}
-	m.wg.Go(func() { m.accept(listener) })
+	m.wg.Go(func() { m.listen(listener) })
 	for _, d := range m.diallers {
 		m.wg.Go(d.run)
 	}
 	m.wg.Go(m.tick)
 	return m, nil
 }
+
+// streamWindow bounds how many bytes of one session are on their way at a time.
+const streamWindow = 8 << 20
 
 // quicConfig: a dead peer is noticed after 5 s (quic-go takes nothing less), a machine that is off
 // does not keep a dialler for long, a question is a stream, and a session of some megabytes should
@@ -130,7 +137,7 @@ func quicConfig() *quic.Config {
 		MaxIncomingStreams:             4096,
 		MaxIncomingUniStreams:          -1,
 		InitialStreamReceiveWindow:     512 << 10,
-		MaxStreamReceiveWindow:         8 << 20,
+		MaxStreamReceiveWindow:         streamWindow,
 		InitialConnectionReceiveWindow: 1 << 20,
 		MaxConnectionReceiveWindow:     32 << 20,
 	}
@@ -165,6 +172,17 @@ func (m *Mesh) Close() error {
 	return errors.Join(err, m.config.Conn.Close())
 }
 
+// start runs f in a goroutine that Close waits for; false: the mesh is closed.
+func (m *Mesh) start(f func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false
+	}
+	m.wg.Go(f)
+	return true
+}
+
 // changed tells everybody who waits that a node's state is another. m.mu is held.
 func (m *Mesh) changed() {
 	close(m.change)
@@ -192,6 +210,7 @@ func (m *Mesh) tick() {
 			}
 		}
 		m.mu.Unlock()
+		m.sessions.Store(int64(m.store.Stats().Active))
 		for _, l := range links {
 			l.ping()
 			if n%60 == 0 {

@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go/testutils/simnet"
-
 	"peerstate/store"
 )
 
@@ -38,12 +36,11 @@ func TestAQuestionThatNarrowlyMissesAMovingSessionFindsIt(t *testing.T) {
 
 // slow makes packets from one node to another take longer.
 func slow(from, to *testNode, delay time.Duration) {
-	usual := to.link.Latency
-	source := from.addr.String()
-	to.link.LatencyFunc = func(p simnet.Packet) time.Duration {
-		if p.From.String() == source {
+	x, y := from.addr.String(), to.addr.String()
+	from.farm.net.delaying(func(from, to string) time.Duration {
+		if from == x && to == y {
 			return delay
 		}
-		return usual
-	}
+		return 0
+	})
 }

@@ -118,7 +118,7 @@ func (m *Mesh) await(n *node, d time.Duration, next State) {
 			m.log.Error("a node is lost: sessions that only it held are missing from now on",
 				"peer", n.name, "reason", reason)
 		}
-		m.store.Out(n.name)
+		m.start(func() { m.promote(n.name) })
 	})
 	n.timer = t
 }
@@ -140,25 +140,34 @@ func (m *Mesh) answered(l *link) {
 	m.log.Info("a node answers questions again", "peer", n.name)
 }
 
-// unanswered says that a node left a question unanswered. Nobody waits for it until it answers
-// one; when it has answered none for the grace time its link is closed.
-func (m *Mesh) unanswered(l *link) {
+// unanswered says that a node left a question unanswered which was put to it at begun. Nobody waits
+// for it until it answers one. A question for which little time was left says nothing about the node.
+func (m *Mesh) unanswered(l *link, begun time.Time) {
+	now := time.Now()
+	if now.Sub(begun) < m.config.FetchTimeout/2 {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := l.node
-	if n.link != l {
+	if n.link != l || l.suspect.Swap(true) {
 		return
 	}
-	now := time.Now()
-	if !l.suspect.Swap(true) {
-		n.suspect = now
-		n.state, n.since, n.reason = Suspect, now, "it left a question unanswered"
-		m.changed()
-		m.log.Warn("a node left a question unanswered; nobody waits for it until it answers", "peer", n.name)
-		return
-	}
-	if now.Sub(n.suspect) >= m.config.Grace {
-		go l.close(closeSuspect, "no question answered for the grace time")
+	n.suspect = now
+	n.state, n.since, n.reason = Suspect, now, "it left a question unanswered"
+	m.changed()
+	m.log.Warn("a node left a question unanswered; nobody waits for it until it answers", "peer", n.name)
+}
+
+// silent closes the link to a node that has been suspect for the grace time. It is called when a
+// question has waited that much longer for a reply than its asker.
+func (m *Mesh) silent(l *link) {
+	m.mu.Lock()
+	n := l.node
+	mute := n.link == l && !n.suspect.IsZero() && time.Since(n.suspect) >= m.config.Grace
+	m.mu.Unlock()
+	if mute {
+		l.close(closeSuspect, "no question answered for the grace time")
 	}
 }
 
@@ -206,10 +215,14 @@ func (m *Mesh) Peers() []PeerStatus {
 			Since: n.since, Reason: n.reason, Expires: n.expires, Offset: n.offset, Sessions: n.sessions}
 		if n.link != nil {
 			p.RTT = n.link.conn.ConnectionStats().SmoothedRTT
-		} else if n.state != Lost && n.state != Out {
+		} else {
 			for _, d := range m.diallers {
-				if d.node == n.name && d.refused {
-					p.State, p.Reason = Refused, d.reason
+				if d.node != n.name || d.reason == "" {
+					continue
+				}
+				p.Reason = d.reason // newer than why the link ended
+				if d.refused && n.state == Connecting {
+					p.State = Refused
 				}
 			}
 		}

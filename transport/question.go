@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"peerstate/certs"
 	"peerstate/store"
 )
 
@@ -45,6 +46,7 @@ func (m *Mesh) Ask(ctx context.Context, q store.Question) store.Verdict {
 // ask puts a question to all linked nodes at once and gathers what they say. The first that brings
 // the session, or says who holds it, decides; otherwise all that are not suspect are waited for.
 func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
+	begun := time.Now()
 	m.mu.Lock()
 	unknown := m.unknowable()
 	var links []*link
@@ -61,7 +63,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	if end, ok := ctx.Deadline(); ok {
 		g.end = end
 	} else {
-		g.end = time.Now().Add(m.config.FetchTimeout)
+		g.end = begun.Add(m.config.FetchTimeout)
 	}
 	for _, l := range links {
 		g.put(l)
@@ -75,7 +77,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 		case <-ctx.Done():
 			for l := range g.open {
 				if !g.coming[l] {
-					m.unanswered(l)
+					m.unanswered(l, begun)
 				}
 			}
 			return store.Verdict{}
@@ -105,9 +107,8 @@ type gathering struct {
 // put asks one node, in a goroutine that goes on when the question is decided by another: a session
 // that is on its way is taken in all the same.
 func (g *gathering) put(l *link) {
-	g.open[l]++
 	m := g.mesh
-	m.wg.Go(func() {
+	asked := m.start(func() {
 		m.askOne(l, g.question, g.end, func(r said) {
 			select {
 			case g.replies <- r:
@@ -115,6 +116,11 @@ func (g *gathering) put(l *link) {
 			}
 		})
 	})
+	if asked {
+		g.open[l]++
+	} else {
+		g.unknown = true // the mesh has been closed
+	}
 }
 
 // waits: there is a node that has not answered yet, and is not suspect.
@@ -180,22 +186,32 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 	defer cancel()
 	s, err := l.open(ctx)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			m.silent(l) // it lets no more questions in
+		}
 		tell(nothing)
 		return
 	}
 	defer s.end()
 	// A reply that comes too late for this question still shows that the node is well, and a session
-	// that it brings is taken in.
-	if err = s.SetDeadline(end.Add(m.config.Grace)); err == nil {
+	// that it brings is taken in. The moment more is for silent: by then it has been suspect for
+	// the grace time.
+	if err = s.SetDeadline(end.Add(m.config.Grace + 100*time.Millisecond)); err == nil {
 		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Within: max(time.Until(end)*4/5, 0)})
 	}
 	var rep reply
 	if err == nil {
 		err = expect(s, kindReply, &rep)
 	}
+	if err == nil {
+		err = rep.check(q.Want, l.instance)
+	}
 	if err != nil {
-		if errors.Is(err, errFrame) {
+		switch {
+		case errors.Is(err, errFrame):
 			l.misbehaved(err)
+		case timedOut(err):
+			m.silent(l)
 		}
 		tell(nothing)
 		return
@@ -217,6 +233,23 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 	}
 	tell(r)
 	m.finish(l, s)
+}
+
+// check finds replies that no node gives to a question of that kind. giver is the node's instance.
+func (r *reply) check(want store.Want, giver uint64) error {
+	switch {
+	case r.Kind > store.ReplyCreating:
+		return fmt.Errorf("%w: a reply of kind %d", errFrame, r.Kind)
+	case r.Kind == store.ReplyFound && want != store.Move:
+		return fmt.Errorf("%w: a session for a question that only asks where it is", errFrame)
+	case r.Kind == store.ReplyFound && r.Giver != giver:
+		return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
+	case r.Kind == store.ReplyHeld && r.Locked && r.Cookie < 1:
+		return fmt.Errorf("%w: a lock with cookie %d", errFrame, r.Cookie)
+	case r.Kind == store.ReplyMoved && certs.ValidName(r.Node) != nil:
+		return fmt.Errorf("%w: moved to %q", errFrame, plain(r.Node))
+	}
+	return nil
 }
 
 // finish ends this side of a conversation and reads the other's end.
@@ -286,8 +319,7 @@ func (m *Mesh) readRecord(s *stream, key string, h *recordHead) (store.Record, e
 	case h.Size < 0 || h.Size > m.config.MaxBody:
 		return store.Record{}, fmt.Errorf("%w: a session of %d bytes, at most %d are allowed (PEERSTATE_MAX_BODY must be the same on all nodes)", errFrame, h.Size, m.config.MaxBody)
 	}
-	rec := store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
-		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched}
+	rec := h.record(key)
 	if err := rec.Check(); err != nil {
 		return rec, fmt.Errorf("%w: %w", errFrame, err)
 	}

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"peerstate/certs"
 	"peerstate/store"
 )
 
 // serve answers the one thing that a peer has opened a stream for.
 func (l *link) serve(s *stream) {
-	err := s.SetReadDeadline(time.Now().Add(stall))
+	err := s.SetDeadline(time.Now().Add(stall))
 	if err != nil {
 		return
 	}
@@ -32,8 +34,7 @@ func (l *link) serve(s *stream) {
 	}
 	switch {
 	case err == nil:
-		// A close fails when the peer has given the stream up, which is its right.
-		_ = s.Close()
+		l.mesh.finish(l, s)
 	case errors.Is(err, errFrame):
 		l.misbehaved(err)
 	default:
@@ -82,11 +83,21 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 // the receiver that it need not remember the hand-over.
 func (l *link) handOver(s *stream, h *store.Handover) error {
 	m := l.mesh
-	back, err := l.give(s, h)
+	if err := l.give(s, h); err != nil {
+		// The end of it was never sent: the receiver cannot have it.
+		m.metrics.handover(outgoing, "broken")
+		h.Declined(store.Version{})
+		return fmt.Errorf("sending a session: %w", err)
+	}
+	back, err := l.receipt(s, h)
 	switch {
 	case err != nil:
 		m.metrics.handover(outgoing, "doubt")
-		m.log.Warn("a session was sent and no receipt came; it is served by nobody until the receiver has been asked",
+		level := slog.LevelDebug
+		if m.repeats.first("no receipt from " + l.node.name) {
+			level = slog.LevelWarn
+		}
+		m.log.Log(m.ctx, level, "a session was sent and no receipt came; it is served by nobody until the receiver has been asked",
 			"peer", l.node.name, "session", store.KeyHash(h.Record.Key), "error", err)
 		h.Doubt()
 		m.doubted(l.node.name)
@@ -104,24 +115,34 @@ func (l *link) handOver(s *stream, h *store.Handover) error {
 	return nil
 }
 
-// give sends a session and reads the receipt.
-func (l *link) give(s *stream, h *store.Handover) (receipt, error) {
+// give sends a session. After an error the receiver has not got all of it.
+func (l *link) give(s *stream, h *store.Handover) error {
 	r := &h.Record
 	head, err := appendFrame(make([]byte, 0, 512), kindReply, reply{Kind: store.ReplyFound, Giver: h.ID.Giver, Number: h.ID.N,
-		Record: &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
-			Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Size: int64(len(r.Body))}})
+		Record: headOf(r)})
 	if err != nil {
-		return receipt{}, err
+		return err
 	}
-	if err := writeSlowly(s, head, r.Body); err != nil {
-		return receipt{}, err
+	return writeSlowly(s, head, r.Body)
+}
+
+// receipt reads what the receiver says to a session that was sent.
+func (l *link) receipt(s *stream, h *store.Handover) (back receipt, err error) {
+	if err := s.SetReadDeadline(time.Now().Add(stall + underWay(len(h.Record.Body)))); err != nil {
+		return back, err
 	}
-	if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {
-		return receipt{}, err
-	}
-	var back receipt
 	return back, expect(s, kindReceipt, &back)
 }
+
+// underWay is how long what was written last of a body may be on its way, on the slowest path that is
+// reckoned with: a write returns when QUIC has the bytes, and up to a window of them have not arrived then.
+func underWay(size int) time.Duration {
+	const slowest = 64 << 10 // bytes a second
+	return time.Duration(min(size, streamWindow)) * time.Second / slowest
+}
+
+// writeStep is how much of a body has to move within stall.
+const writeStep = 16 << 10
 
 // writeSlowly writes a header and a body and gives up only when nothing moves for a while.
 func writeSlowly(s *stream, head, body []byte) error {
@@ -137,7 +158,7 @@ func writeSlowly(s *stream, head, body []byte) error {
 		return err
 	}
 	for len(body) > 0 {
-		n := min(len(body), bodyStep)
+		n := min(len(body), writeStep)
 		if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 			return err
 		}
@@ -203,6 +224,9 @@ func (l *link) serveSettle(s *stream, header []byte) error {
 	}
 	if err := checkKey(q.Key); err != nil {
 		return err
+	}
+	if q.Holder != "" && certs.ValidName(q.Holder) != nil {
+		return fmt.Errorf("%w: a session on %q", errFrame, plain(q.Holder))
 	}
 	a := l.mesh.store.Settle(q.Key, q.Version.of(), q.Holder)
 	return writeFrame(s, kindSettlement, settlement{Kind: a.Kind, Version: toVersion(a.Version), Node: a.Node})

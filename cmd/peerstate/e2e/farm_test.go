@@ -47,11 +47,11 @@ func build(m *testing.M) int {
 
 // farm is a number of real nodes on this machine.
 type farm struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
-func newFarm(t *testing.T) *farm {
+func newFarm(t testing.TB) *farm {
 	f := &farm{t: t, dir: t.TempDir()}
 	f.command("cert", "init", "--ca", filepath.Join(f.dir, "ca"), "--farm", "e2e")
 	return f
@@ -106,7 +106,7 @@ func (f *farm) node(name string, env ...string) *node {
 }
 
 // freeUDP picks an address that nothing else uses just now.
-func freeUDP(t *testing.T) string {
+func freeUDP(t testing.TB) string {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

@@ -1,0 +1,167 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+)
+
+// check verifies the whole structure of a store: that the counters are what counting gives, and that
+// each entry is one that its state allows. It may be called while requests are under way.
+func check(st *Store) error {
+	var errs []error
+	for i := range st.shards {
+		sh := &st.shards[i]
+		sh.mu.Lock()
+		errs = append(errs, st.checkShard(sh))
+		sh.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// checkIdle is check for a store with no request and no question under way: nothing that only these
+// need may be left over.
+func checkIdle(st *Store) error {
+	errs := []error{check(st)}
+	for i := range st.shards {
+		sh := &st.shards[i]
+		sh.mu.Lock()
+		for _, s := range sh.sessions {
+			b := s.busy
+			switch {
+			case b == nil:
+			case b.inquiry != nil:
+				errs = append(errs, fmt.Errorf("%v: a question is left over", s))
+			case b.reserved != 0:
+				errs = append(errs, fmt.Errorf("%v: still reserved for %d requests", s, b.reserved))
+			case s.state == frozen && !b.handover.doubtful:
+				errs = append(errs, fmt.Errorf("%v: in a hand-over that nobody will end", s))
+			case b.changed != nil && s.state != frozen:
+				errs = append(errs, fmt.Errorf("%v: somebody waits for nothing", s))
+			case s.state == absent && len(b.promises) == 0:
+				errs = append(errs, fmt.Errorf("%v: nothing is known and nothing under way", s))
+			}
+		}
+		sh.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+func (st *Store) checkShard(sh *shard) error {
+	var errs []error
+	var held int
+	var bytes int64
+	for key, s := range sh.sessions {
+		if key != s.key {
+			errs = append(errs, fmt.Errorf("%v stands under the key %q", s, key))
+		}
+		if st.shardOf(key) != sh {
+			errs = append(errs, fmt.Errorf("%v is in the wrong shard", s))
+		}
+		if err := st.checkSession(s); err != nil {
+			errs = append(errs, fmt.Errorf("%v: %w", s, err))
+		}
+		if s.holds() {
+			held++
+			bytes += int64(len(s.key) + len(s.body))
+		}
+	}
+	if held != sh.held || bytes != sh.bytes {
+		errs = append(errs, fmt.Errorf("counted %d sessions of %d bytes, the counters say %d and %d", held, bytes, sh.held, sh.bytes))
+	}
+	if sh.most < len(sh.sessions) {
+		errs = append(errs, fmt.Errorf("%d entries, the most is said to be %d", len(sh.sessions), sh.most))
+	}
+	return errors.Join(errs...)
+}
+
+func (st *Store) checkSession(s *session) error {
+	var errs []error
+	must := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New(what))
+		}
+	}
+	b := s.busy
+	if b == nil {
+		b = new(busy)
+	} else {
+		must(b.inquiry != nil || b.handover != nil || b.to != "" || b.reserved != 0 || len(b.promises) != 0 || b.changed != nil,
+			"an empty busy part is left over")
+	}
+	must(b.reserved >= 0, "reserved for less than nobody")
+	must(b.inquiry == nil || b.inquiry.session == s, "the question is about another session")
+	must(b.inquiry == nil || !s.holds(), "a question about a session that is here")
+	must((s.state == frozen) == (b.handover != nil), "frozen and in a hand-over are not the same")
+	must(b.handover == nil || b.handover.Record.Key == s.key, "in another session's hand-over")
+	must(b.handover == nil || !b.handover.doubtful || st.doubts.has(b.handover), "in doubt, but nobody will ask")
+	must((s.state == moved) == (b.to != ""), "moved and a note of where to are not the same")
+	must(s.lock == 0 || s.state == held, "a lock on what is not held")
+	must(s.lock == 0 || s.lock == s.cookie, "the lock is not the last one that was given")
+	if s.holds() {
+		must(s.cookie >= 1 && s.floor <= s.cookie, "a cookie counter below its floor")
+		must(s.stamp > s.deleted, "no later than its own deletion")
+		must((s.expires == 0) == (s.timeout == 0), "it expires, or does not, against its timeout")
+	} else {
+		must(s.body == nil, "a body is kept of what is not held")
+	}
+	switch s.state {
+	case moved, deleted:
+		must(s.expires != 0, "a note that is kept for ever")
+	case absent:
+		must(s.expires != 0 || b.inquiry != nil || b.reserved != 0, "an entry that says nothing is kept for ever")
+	}
+	if s.state == deleted {
+		must(s.stamp == s.deleted && s.stamp != 0, "a deletion that is not its own last one")
+	}
+	return errors.Join(errs...)
+}
+
+func (s *session) holds() bool { return s.state == held || s.state == frozen }
+
+func (s *session) String() string {
+	return fmt.Sprintf("session %q (%s, stamp %d, epoch %d)", s.key,
+		[...]string{"absent", "held", "frozen", "moved", "deleted"}[s.state], s.stamp, s.epoch)
+}
+
+func (d *doubts) has(h *Handover) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.by[h.To.Node][h]
+	return ok
+}
+
+// entries counts all that a store remembers, sessions and notes.
+func (st *Store) entries() (n int) {
+	for i := range st.shards {
+		sh := &st.shards[i]
+		sh.mu.Lock()
+		n += len(sh.sessions)
+		sh.mu.Unlock()
+	}
+	return n
+}
+
+// entry gives a copy of what a store knows of a key, for tests.
+func (st *Store) entry(key string) (session, bool) {
+	sh := st.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s := sh.sessions[key]; s != nil {
+		return *s, true
+	}
+	return session{}, false
+}
+
+// alone gives a store without a farm that is checked and closed at the test's end.
+func alone(t *testing.T) *Store {
+	t.Helper()
+	st := New(Options{Node: "a", Instance: 1})
+	t.Cleanup(func() {
+		st.Close()
+		if err := checkIdle(st); err != nil {
+			t.Error(err)
+		}
+	})
+	return st
+}

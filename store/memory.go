@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// The collector lets the heap double before it runs. For a store that is a waste: nearly all of its
+// memory is sessions, which live for minutes, and a million of them of 1 KB would take 2.6 GB. On the
+// other hand one run looks at all of them, for about a second of CPU time, so that runs
+// must not follow each other too closely while many sessions are written. These say how much garbage
+// may gather instead.
+const (
+	headroomLeast = 32 << 20
+	headroomUsual = 128 << 20 // or as much as lives, if that is less
+	// calmShare and busyShare are how much it may be at least of what lives, in percent: when the
+	// collector has not run for calmAfter, and when it has to run more often than every busyWithin.
+	calmShare  = 10
+	busyShare  = 30
+	calmAfter  = 15 * time.Second
+	busyWithin = 4 * time.Second
+)
+
+// TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a tenth of
+// what lives if that is more, and up to three tenths while sessions are written at a high rate. For a
+// small store it is as much as lives, at least 32 MB. TuneGC ends with ctx, and then
+// the setting is as it was before. It returns at once if the operator has set GOGC or GOMEMLIMIT. The
+// collector is the whole program's: one call is enough, however many stores there are.
+func TuneGC(ctx context.Context) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	share, percent := calmShare, 100
+	was := debug.SetGCPercent(percent)
+	defer debug.SetGCPercent(was)
+	collected := make(chan struct{}, 1)
+	afterCollection(ctx, collected)
+	last := time.Now()
+	calm := time.NewTimer(calmAfter)
+	defer calm.Stop()
+	for {
+		metrics.Read(live)
+		// Setting it stops the program for a moment, so small changes are let pass.
+		if p := gcPercent(live[0].Value.Uint64(), share); 10*max(p-percent, percent-p) >= percent {
+			percent = p
+			debug.SetGCPercent(p)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-calm.C:
+			share = calmShare
+		case <-collected:
+			if time.Since(last) < busyWithin {
+				share = min(2*share, busyShare)
+			}
+			last = time.Now()
+			calm.Reset(calmAfter)
+		}
+	}
+}
+
+// afterCollection sends on c after each run of the collector, until ctx ends: an object that nobody
+// uses is gone after the next one.
+func afterCollection(ctx context.Context, c chan<- struct{}) {
+	runtime.AddCleanup(&struct{ _ *byte }{}, func(c chan<- struct{}) {
+		if ctx.Err() != nil {
+			return
+		}
+		afterCollection(ctx, c)
+		select {
+		case c <- struct{}{}:
+		default: // it has not looked since the last one
+		}
+	}, c)
+}
+
+// gcPercent is the garbage that may gather, in percent of the bytes that were alive at the last
+// collection, if it may be share percent of them.
+func gcPercent(live uint64, share int) int {
+	headroom := max(live*uint64(share)/100, min(max(live, headroomLeast), headroomUsual))
+	return int(100 * headroom / max(live, headroomLeast/10))
+}

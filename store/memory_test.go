@@ -1,0 +1,287 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestTheCollectorIsLeftWhatItNeeds(t *testing.T) {
+	for _, c := range []struct {
+		live  uint64 // MB
+		share int
+		want  uint64 // MB
+	}{
+		{0, calmShare, 32}, {1, calmShare, 32}, {16, calmShare, 32}, {32, calmShare, 32}, {64, calmShare, 64},
+		{128, calmShare, 128}, {129, calmShare, 128}, {1000, calmShare, 128}, {1280, calmShare, 128}, {2000, calmShare, 200},
+		{100_000, calmShare, 10_000}, {1, busyShare, 32}, {129, busyShare, 128}, {1000, busyShare, 300},
+	} {
+		percent := uint64(gcPercent(c.live<<20, c.share))
+		if got := c.live * percent / 100; got > c.want || got+1+c.live/50 < c.want && percent < 1000 {
+			t.Errorf("%d MB alive: %d percent, so %d MB of garbage, want %d", c.live, percent, got, c.want)
+		}
+	}
+}
+
+func TestTheCollectorIsSetAfterEachOfItsRuns(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan struct{}, 1)
+	afterCollection(ctx, ran)
+	for range 3 {
+		runtime.GC()
+		<-ran
+	}
+	cancel()
+}
+
+func TestTheOperatorsSettingOfTheCollectorStays(t *testing.T) {
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "70")
+			TuneGC(t.Context()) // returns, though its context has not ended
+		})
+	}
+}
+
+func TestTheCollectorsSettingIsRestoredAtTheEnd(t *testing.T) {
+	t.Setenv("GOGC", "")
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetGCPercent(123)
+	defer debug.SetGCPercent(before)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	TuneGC(ctx)
+	if got := debug.SetGCPercent(123); got != 123 {
+		t.Errorf("it is %d, was 123", got)
+	}
+}
+
+// childEnv makes the test binary the program of BenchmarkAMillionSessions: a process that has a store
+// of so many sessions and nothing else.
+const childEnv = "PEERSTATE_STORE_SESSIONS"
+
+// BenchmarkAMillionSessions fills a store with 1,000,000 sessions of 1 KB in a process of its own, lets
+// it rest, rewrites all of them at full rate, and has all expire at once, under load. It says what that
+// takes of memory, of CPU for the collector, and the longest that a request took.
+func BenchmarkAMillionSessions(b *testing.B) {
+	if _, err := resident(); errors.Is(err, fs.ErrNotExist) {
+		b.Skip("the system does not tell a process's memory in /proc/self/status")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		cmd := exec.CommandContext(b.Context(), self)
+		cmd.Env = append(os.Environ(), childEnv+"=1000000")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		if err != nil {
+			b.Fatalf("the child process: %v", err)
+		}
+		for line := range strings.Lines(string(out)) {
+			value, unit, _ := strings.Cut(strings.TrimSpace(line), " ")
+			x, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				b.Fatalf("the child process said %q: %v", line, err)
+			}
+			b.ReportMetric(x, unit)
+		}
+	}
+}
+
+func child() int {
+	n, err := strconv.Atoi(os.Getenv(childEnv))
+	if err == nil {
+		err = manySessions(n)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// manySessions goes through the life of a full store, and prints its measurements.
+func manySessions(n int) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { TuneGC(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	st := New(Options{Node: "a", Instance: 1})
+	defer st.Close()
+
+	m := meter{}
+	m.begin()
+	put(st, 0, n)
+	m.end("filling")
+	m.begin()
+	time.Sleep(5 * time.Second)
+	m.end("resting")
+	m.begin()
+	m.report("rewriting")(load(st, n, 20*time.Second, 0))
+	m.end("rewriting")
+	m.begin()
+	m.report("busy")(load(st, n, 5*time.Second, 100*time.Microsecond))
+	m.end("busy")
+
+	const stay = 1000
+	m.begin()
+	st.expireFrom(stay, n, time.Second)
+	m.report("expiring")(load(st, stay, sweepRound+3*time.Second, 100*time.Microsecond))
+	m.end("expiring")
+	if s := st.Stats(); s.Active != stay {
+		return fmt.Errorf("%d sessions are left over, want %d", s.Active, stay)
+	}
+	time.Sleep(5 * time.Second)
+	m.begin()
+	m.end("expired")
+	return m.err
+}
+
+// sessionKey writes the key of a session as ASP.NET builds it into b.
+func sessionKey(b []byte, i int) []byte {
+	const app = "LM/W3SVC/1/ROOT/shop(kZ9dJ0o8cV1pXbq3M7w5uTn2yRfHsAeL4iGjKxWvQzE=)/"
+	return fmt.Appendf(append(b[:0], app...), "%024d", i)
+}
+
+// body is 1 KB in memory of its own, written, as it comes from the network.
+func body() []byte {
+	b := make([]byte, len(contents))
+	copy(b, contents)
+	return b
+}
+
+var contents = bytes.Repeat([]byte("contents"), 128)
+
+// put stores new sessions.
+func put(st *Store, from, to int) {
+	var key []byte
+	for i := from; i < to; i++ {
+		key = sessionKey(key, i)
+		st.Try(&Request{Op: Put, Key: key, Cookie: NoCookie, Timeout: 20, Body: body()})
+	}
+}
+
+// load has two clients write random ones of the first n sessions for a while, each under a lock, as a page
+// does, with a pause between two pages. It gives how many pages there were, and the longest that one took
+// with its two requests.
+func load(st *Store, n int, d, pause time.Duration) (pages int, longest time.Duration) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	end := time.Now().Add(d)
+	for range 2 {
+		wg.Go(func() {
+			var key []byte
+			var count int
+			var most time.Duration
+			for begun := time.Now(); begun.Before(end); {
+				key = sessionKey(key, rand.IntN(n))
+				if a, _ := st.Try(&Request{Op: Acquire, Key: key}); a.Status == OK {
+					st.Try(&Request{Op: Put, Key: key, Cookie: a.Cookie, Timeout: 20, Body: body()})
+					count++
+				}
+				now := time.Now()
+				most = max(most, now.Sub(begun))
+				begun = now
+				if pause > 0 {
+					time.Sleep(pause)
+					begun = time.Now()
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			pages += count
+			longest = max(longest, most)
+		})
+	}
+	wg.Wait()
+	return pages, longest
+}
+
+// expireFrom makes sessions expire all at the same moment, without waiting for twenty minutes.
+func (st *Store) expireFrom(from, to int, in time.Duration) {
+	at := st.clock.now().mono + int64(in)
+	var key []byte
+	for i := from; i < to; i++ {
+		key = sessionKey(key, i)
+		sh := st.shard(key)
+		sh.mu.Lock()
+		sh.sessions[string(key)].expires = at
+		sh.mu.Unlock()
+	}
+}
+
+// meter says what became of the process's memory and CPU between begin and end. The collector's CPU
+// time is known as of its last run.
+type meter struct {
+	gc, all float64
+	cycles  uint64
+	err     error
+}
+
+func (m *meter) read() (gc, all float64, cycles uint64) {
+	s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	metrics.Read(s)
+	return s[0].Value.Float64(), s[1].Value.Float64(), s[2].Value.Uint64()
+}
+
+func (m *meter) begin() {
+	m.gc, m.all, m.cycles = m.read()
+	// 5: the peak is counted anew from here.
+	m.err = errors.Join(m.err, os.WriteFile("/proc/self/clear_refs", []byte("5"), 0))
+}
+
+// report prints what clients got done.
+func (m *meter) report(phase string) func(pages int, longest time.Duration) {
+	return func(pages int, longest time.Duration) {
+		fmt.Printf("%d %s-pages\n%.3f %s-longest-ms\n", pages, phase, float64(longest)/1e6, phase)
+	}
+}
+
+// end prints what happened since begin. MB are millions of bytes.
+func (m *meter) end(phase string) {
+	gc, all, cycles := m.read()
+	mem, err := resident()
+	m.err = errors.Join(m.err, err)
+	fmt.Printf("%.0f %s-MB\n%.0f %s-peak-MB\n", mem.now/1e6, phase, mem.peak/1e6, phase)
+	if cycles > m.cycles {
+		fmt.Printf("%d %s-gcs\n%.2f %s-gc-cpu%%\n", cycles-m.cycles, phase, 100*(gc-m.gc)/(all-m.all), phase)
+	}
+}
+
+type memory struct{ now, peak float64 }
+
+// resident gives the process's own memory in bytes, by the system's word.
+func resident() (m memory, err error) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return m, err
+	}
+	for name, x := range map[string]*float64{"VmRSS:": &m.now, "VmHWM:": &m.peak} {
+		_, rest, _ := strings.Cut(string(text), name)
+		fields := strings.Fields(rest)
+		if len(fields) < 2 || fields[1] != "kB" {
+			return m, fmt.Errorf("no %s in /proc/self/status", name)
+		}
+		if *x, err = strconv.ParseFloat(fields[0], 64); err != nil {
+			return m, fmt.Errorf("%s in /proc/self/status: %w", name, err)
+		}
+		*x *= 1024
+	}
+	return m, nil
+}

@@ -1,0 +1,759 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/quic-go/quic-go"
+
+	"peerstate/store"
+)
+
+// raw is a peer with a good certificate, whose every byte the test decides.
+type raw struct {
+	t        *testing.T
+	conn     *quic.Conn
+	control  *quic.Stream
+	instance uint64
+}
+
+// socket gives a machine a place on the network for QUIC, until the test ends.
+func (f *farm) socket(host string) *quic.Transport {
+	conn, link := f.attach(host)
+	tr := &quic.Transport{Conn: conn}
+	f.t.Cleanup(func() {
+		if err := errors.Join(tr.Close(), conn.Close(), link.Close()); err != nil {
+			f.t.Error(err)
+		}
+	})
+	return tr
+}
+
+// connect makes a connection with a node's certificate, and says nothing on it.
+func (f *farm) connect(host string, to *testNode) *raw {
+	f.t.Helper()
+	snap := f.issue(host, time.Hour)
+	conn, err := f.socket(host).Dial(f.t.Context(), to.addr, snap.DialTLS(alpn), quicConfig())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return &raw{t: f.t, conn: conn, instance: NewInstance()}
+}
+
+// join says a proper hello.
+func (f *farm) join(host string, to *testNode) *raw {
+	f.t.Helper()
+	r := f.connect(host, to)
+	r.control = r.open()
+	r.write(r.control, kindHello, hello{Min: 1, Max: 1, Instance: r.instance, Clock: time.Now().UnixNano()})
+	var w welcome
+	if err := expect(r.control, kindWelcome, &w); err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+// deaf is a peer that takes questions and never answers.
+func (f *farm) deaf(host string, to *testNode) *raw {
+	r := f.join(host, to)
+	r.serve(func(*quic.Stream) {})
+	return r
+}
+
+func (r *raw) open() *quic.Stream {
+	r.t.Helper()
+	s, err := r.conn.OpenStreamSync(r.t.Context())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+func (r *raw) write(s *quic.Stream, k kind, header any) {
+	if err := writeFrame(s, k, header); err != nil && r.conn.Context().Err() == nil {
+		r.t.Error(err)
+	}
+}
+
+// serve lets f have each stream that the node opens, until the connection ends.
+func (r *raw) serve(f func(s *quic.Stream)) {
+	go func() {
+		for {
+			s, err := r.conn.AcceptStream(context.Background())
+			if err != nil {
+				return
+			}
+			go f(s)
+		}
+	}()
+}
+
+// answer has each stream of a kind answered with the same bytes; the side is ended if they say it all.
+func (r *raw) answer(b []byte, end bool) {
+	r.serve(func(s *quic.Stream) {
+		if _, _, err := readFrame(s); err != nil {
+			return
+		}
+		if _, err := s.Write(b); err == nil && end {
+			_ = s.Close() // the link may have ended
+		}
+	})
+}
+
+// ended waits for the node to close the connection and gives the code, 0 if it does not.
+func (r *raw) ended(within time.Duration) quic.ApplicationErrorCode {
+	r.t.Helper()
+	select {
+	case <-r.conn.Context().Done():
+	case <-time.After(within):
+		return 0
+	}
+	app, ok := errors.AsType[*quic.ApplicationError](context.Cause(r.conn.Context()))
+	if !ok || !app.Remote {
+		r.t.Errorf("the connection has ended with %v", context.Cause(r.conn.Context()))
+		return 0
+	}
+	return app.ErrorCode
+}
+
+func frame(k kind, header any, body ...byte) []byte {
+	b, err := appendFrame(nil, k, header)
+	if err != nil {
+		panic(err)
+	}
+	return append(b, body...)
+}
+
+// rawFrame is a frame whose header is any bytes.
+func rawFrame(k kind, header []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(k)<<24|uint32(len(header))), header...)
+}
+
+func mustCBOR(v any) []byte {
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func value(t *testing.T, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
+
+// unharmed checks what no peer may spoil: the sessions of the node and of an honest peer, and their link.
+type unharmed struct {
+	f       *farm
+	a, c    *testNode
+	before  *link
+	counted float64
+}
+
+// besideAnHonestPeer starts a, and c which is linked to it; both have sessions.
+func besideAnHonestPeer(f *farm) *unharmed {
+	a, c := f.start("a"), f.start("c", "a")
+	f.linked(a, c)
+	a.put(keyOf(100), "on a", 0)
+	c.put(keyOf(101), "on c", 0)
+	return &unharmed{f: f, a: a, c: c, before: a.mesh.linkTo("c")}
+}
+
+func (u *unharmed) check() {
+	t := u.f.t
+	t.Helper()
+	u.f.wantAnswer("a local get", u.a.get(keyOf(100)), store.OK, "on a")
+	wantTime(t, "a get from the honest peer", took(func() {
+		u.f.wantAnswer("it", u.a.get(keyOf(101)), store.OK, "on c")
+	}), 2*u.f.delay)
+	u.f.wantAnswer("the way back", u.c.get(keyOf(101)), store.OK, "on c")
+	if u.a.mesh.linkTo("c") != u.before {
+		t.Error("the honest peer's link has suffered")
+	}
+}
+
+// closed checks that the peer's link was closed and counted for misbehaviour.
+func (u *unharmed) closed(r *raw) {
+	t := u.f.t
+	t.Helper()
+	if code := r.ended(time.Second); code != closeMisbehaved {
+		t.Errorf("closed with code %d, want %d", code, closeMisbehaved)
+	}
+	synctest.Wait()
+	if n := value(t, u.a.mesh.metrics.misbehaved); n != 1 {
+		t.Errorf("counted %v times", n)
+	}
+	if u.a.mesh.linkTo("b") != nil {
+		t.Error("still linked")
+	}
+}
+
+var deepCBOR = append(bytes.Repeat([]byte{0xa1, 0x01}, 1000), 0x01)
+
+// streams are the first bytes of streams that no node opens.
+func badStreams() map[string][]byte {
+	q := question{Want: store.Move, Key: keyOf(100), Within: time.Second}
+	put := func(change func(*forward), body ...byte) []byte {
+		w := forward{Op: store.Put, Key: keyOf(100), Cookie: 0, Timeout: 20, Size: int64(len(body)), Within: time.Second}
+		change(&w)
+		return frame(kindForward, w, body...)
+	}
+	return map[string][]byte{
+		"a browser":                   []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+		"a header over the limit":     binary.BigEndian.AppendUint32(nil, uint32(kindQuestion)<<24|(maxHeader+1)),
+		"a kind that does not exist":  rawFrame(99, []byte{0xa0}),
+		"kind 0":                      make([]byte, 8),
+		"a header that ends too soon": frame(kindQuestion, q)[:20],
+		"a length that ends too soon": frame(kindQuestion, q)[:3],
+		"a session that nobody asked for": frame(kindReply, reply{Kind: store.ReplyFound, Giver: 1, Number: 1,
+			Record: &recordHead{Stamp: 1, Timeout: 20, Cookie: 1, Size: 1}}, 'x'),
+		"a receipt for nothing":             frame(kindReceipt, receipt{Accepted: true}),
+		"a second hello":                    frame(kindHello, hello{Min: 1, Max: 1, Instance: 5}),
+		"a ping beside the control stream":  frame(kindPing, ping{N: 1}),
+		"no CBOR":                           rawFrame(kindQuestion, []byte{0xff, 0xff, 0xff}),
+		"an empty header":                   rawFrame(kindQuestion, nil),
+		"CBOR of another type":              rawFrame(kindQuestion, mustCBOR([]int{1, 2})),
+		"CBOR with bytes behind it":         rawFrame(kindQuestion, append(mustCBOR(map[int]any{1: 1, 2: "k"}), 0)),
+		"deep CBOR":                         rawFrame(kindQuestion, deepCBOR),
+		"CBOR of indefinite length":         rawFrame(kindQuestion, []byte{0xbf, 0x01, 0x01, 0x02, 0x61, 'k', 0xff}),
+		"CBOR with a tag":                   rawFrame(kindQuestion, []byte{0xa2, 0x01, 0x01, 0x02, 0xc1, 0x61, 'k'}),
+		"CBOR with a key twice":             rawFrame(kindQuestion, []byte{0xa3, 0x01, 0x01, 0x02, 0x61, 'k', 0x02, 0x61, 'l'}),
+		"a number beyond its type":          rawFrame(kindQuestion, mustCBOR(map[int]any{1: 4711, 2: "k"})),
+		"a question without a key":          frame(kindQuestion, question{Want: store.Move}),
+		"a question with a huge key":        frame(kindQuestion, question{Want: store.Move, Key: strings.Repeat("k", maxKey+1)}),
+		"a question of no kind":             frame(kindQuestion, question{Key: "k"}),
+		"a question of another kind":        frame(kindQuestion, question{Want: 9, Key: "k"}),
+		"bytes behind a question":           append(frame(kindQuestion, question{Want: store.Locate, Key: "k", Within: time.Second}), "more"...),
+		"a get passed on":                   put(func(w *forward) { w.Op = store.Get }),
+		"an operation 77":                   put(func(w *forward) { w.Op = 77 }),
+		"a write without a key":             put(func(w *forward) { w.Key = "" }),
+		"a write of negative size":          put(func(w *forward) { w.Size = -1 }),
+		"a write over the limit":            put(func(w *forward) { w.Size = 64<<20 + 1 }),
+		"a release with a body":             put(func(w *forward) { w.Op = store.Release }, 'x'),
+		"a write with timeout -1":           put(func(w *forward) { w.Timeout = -1 }, 'x'),
+		"a write for two years":             put(func(w *forward) { w.Timeout = 2 * store.MaxTimeout }, 'x'),
+		"a write with cookie -9":            put(func(w *forward) { w.Cookie = -9 }, 'x'),
+		"a write with less than it says":    put(func(w *forward) { w.Size = 100 }, []byte("0123456789")...),
+		"a write with more than it says":    put(func(w *forward) { w.Key, w.Size = "k", 5 }, []byte("0123456789")...),
+		"a doubt about another's hand-over": frame(kindDoubt, doubt{Giver: 12345, Number: 1, Key: "k"}),
+		"a doubt without a key":             frame(kindDoubt, doubt{Number: 1}),
+		"a settlement without a key":        frame(kindSettle, settle{Holder: "b"}),
+		"a settlement for no name":          frame(kindSettle, settle{Key: "k", Holder: "b\nlevel=ERROR msg=forged"}),
+	}
+}
+
+func TestAPeerThatOpensAStreamAsNoNodeDoesIsUnlinkedAndCounted(t *testing.T) {
+	for what, b := range badStreams() {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.join("b", u.a)
+				s := r.open()
+				if _, err := s.Write(b); err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				u.closed(r)
+				u.check()
+			})
+		})
+	}
+}
+
+func TestAPeerThatFillsTheControlStreamAsNoNodeDoesIsUnlinkedAndCounted(t *testing.T) {
+	for what, b := range map[string][]byte{
+		"a browser":               []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+		"a second hello":          frame(kindHello, hello{Min: 1, Max: 1, Instance: 5}),
+		"a question":              frame(kindQuestion, question{Want: store.Move, Key: "k"}),
+		"a header over the limit": binary.BigEndian.AppendUint32(nil, uint32(kindPing)<<24|(maxHeader+1)),
+		"no CBOR":                 rawFrame(kindPing, []byte{0xff}),
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.join("b", u.a)
+				if _, err := r.control.Write(b); err != nil {
+					t.Fatal(err)
+				}
+				u.closed(r)
+				u.check()
+			})
+		})
+	}
+}
+
+func TestAPeerThatEndsTheControlStreamIsUnlinked(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		r := f.join("b", u.a)
+		if err := r.control.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if code := r.ended(time.Second); code == 0 {
+			t.Error("it was not closed")
+		}
+		u.check()
+	})
+}
+
+func TestAConnectionThatSaysNoProperHelloIsClosed(t *testing.T) {
+	first := frame(kindHello, hello{Min: 1, Max: 1, Instance: 5})
+	for what, tt := range map[string]struct {
+		b       []byte
+		after   time.Duration
+		counted float64
+	}{
+		"nothing at all":          {nil, helloTimeout, 0},
+		"half a hello":            {first[:7], helloTimeout, 0},
+		"a question":              {frame(kindQuestion, question{Want: store.Move, Key: keyOf(100), Within: time.Second}), 0, 1},
+		"a browser":               {[]byte("GET / HTTP/1.1\r\n\r\n"), 0, 1},
+		"a header over the limit": {binary.BigEndian.AppendUint32(nil, uint32(kindHello)<<24|(maxHeader+1)), 0, 1},
+		"no CBOR":                 {rawFrame(kindHello, []byte{0xff}), 0, 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.connect("b", u.a)
+				if tt.b != nil {
+					if _, err := r.open().Write(tt.b); err != nil {
+						t.Fatal(err)
+					}
+				}
+				d := took(func() {
+					if code := r.ended(10 * time.Second); code != closeRefused {
+						t.Errorf("closed with code %d", code)
+					}
+				})
+				if d < tt.after || d > tt.after+2*f.delay {
+					t.Errorf("closed after %v, want %v and the way", d, tt.after)
+				}
+				synctest.Wait()
+				if n := value(t, u.a.mesh.metrics.misbehaved); n != tt.counted {
+					t.Errorf("counted %v times, want %v", n, tt.counted)
+				}
+				if u.a.mesh.linkTo("b") != nil {
+					t.Error("it is linked")
+				}
+				u.check()
+			})
+		})
+	}
+}
+
+func TestANodeThatSpeaksNoVersionInCommonIsRefusedAndOneThatSpeaksMoreIsNot(t *testing.T) {
+	for what, tt := range map[string]struct{ lowest, highest, used int }{
+		"older": {0, 0, 0}, "newer": {2, 9, 0}, "turned round": {5, 0, 0}, "both": {1, 2, 1}, "all": {0, 1000, 1},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.connect("b", u.a)
+				s := r.open()
+				r.write(s, kindHello, hello{Min: tt.lowest, Max: tt.highest, Instance: 5})
+				k, data, err := readFrame(s)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var w welcome
+				var no refuse
+				switch k {
+				case kindWelcome:
+					err = decode(data, &w)
+				case kindRefuse:
+					err = decode(data, &no)
+				}
+				if err != nil || w.Version != tt.used || (tt.used == 0) != (no.Code == refusedVersion) {
+					t.Errorf("version %d, refused %d %q, %v", w.Version, no.Code, no.Text, err)
+				}
+				if (u.a.mesh.linkTo("b") != nil) != (tt.used != 0) {
+					t.Errorf("linked: %v", u.a.mesh.linkTo("b"))
+				}
+				u.check()
+			})
+		})
+	}
+}
+
+// found is the reply that brings a session, with changes.
+func found(r *raw, change func(*reply), body ...byte) []byte {
+	rep := reply{Kind: store.ReplyFound, Giver: r.instance, Number: 1,
+		Record: &recordHead{Stamp: 1, Timeout: 20, Left: time.Minute, Cookie: 1, Size: int64(len(body))}}
+	if change != nil {
+		change(&rep)
+	}
+	return frame(kindReply, rep, body...)
+}
+
+func TestAPeerThatAnswersAsNoNodeDoesIsUnlinkedAndCounted(t *testing.T) {
+	get := func(n *testNode) store.Answer { return n.get(keyOf(1)) }
+	head := func(n *testNode) store.Answer { return n.head(keyOf(1)) }
+	for what, tt := range map[string]struct {
+		ask    func(*testNode) store.Answer
+		answer func(*raw) []byte
+	}{
+		"garbage":                    {get, func(*raw) []byte { return []byte("HTTP/1.1 200 OK\r\n\r\n") }},
+		"a frame of another kind":    {get, func(*raw) []byte { return frame(kindAnswer, answer{}) }},
+		"a reply of no kind":         {get, func(*raw) []byte { return frame(kindReply, reply{Kind: 77}) }},
+		"deep CBOR":                  {get, func(*raw) []byte { return rawFrame(kindReply, deepCBOR) }},
+		"bytes behind the reply":     {get, func(*raw) []byte { return frame(kindReply, reply{Kind: store.ReplyMissing}, 'x') }},
+		"a lock without a cookie":    {get, func(*raw) []byte { return frame(kindReply, reply{Kind: store.ReplyHeld, Locked: true}) }},
+		"moved to no name":           {get, func(*raw) []byte { return frame(kindReply, reply{Kind: store.ReplyMoved, Node: "../x"}) }},
+		"found, and no session":      {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record = nil }) }},
+		"found by another":           {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Giver++ }, 'x') }},
+		"found when only located":    {head, func(r *raw) []byte { return found(r, nil, 'x') }},
+		"a size over the limit":      {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Size = 64<<20 + 1 }) }},
+		"a negative size":            {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Size = -1 }) }},
+		"a body that ends too soon":  {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Size = 99 }, 'x') }},
+		"a stamp of 0":               {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Stamp = 0 }, 'x') }},
+		"a stamp beyond all clocks":  {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Stamp = 1 << 63 }, 'x') }},
+		"a timeout beyond the limit": {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Timeout = 1 << 30 }, 'x') }},
+		"more time than the timeout": {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Left = time.Hour }, 'x') }},
+		"a counter below the first":  {get, func(r *raw) []byte { return found(r, func(p *reply) { p.Record.Cookie = 0 }, 'x') }},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.join("b", u.a)
+				r.answer(tt.answer(r), true)
+				switch got := tt.ask(u.a); got.Status {
+				case store.Unknown:
+				case store.NotFound:
+					if what != "bytes behind the reply" { // then the reply itself was good
+						t.Error("a session is said to be missing")
+					}
+				default:
+					t.Errorf("status %d", got.Status)
+				}
+				u.closed(r)
+				u.check()
+			})
+		})
+	}
+}
+
+func TestAHolderThatAnswersAWriteAsNoNodeDoesIsUnlinkedAndTheWriteIsAnError(t *testing.T) {
+	for what, a := range map[string]answer{
+		"a status that does not exist": {Status: 9},
+		"not found":                    {Status: store.NotFound},
+		"a cookie below 0":             {Status: store.Locked, Cookie: -5},
+		"a lock without a cookie":      {Status: store.Locked},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.join("b", u.a)
+				r.serve(func(s *quic.Stream) {
+					switch k, _, err := readFrame(s); {
+					case err != nil:
+					case k == kindQuestion:
+						r.write(s, kindReply, reply{Kind: store.ReplyHeld, Locked: true, Cookie: 2})
+					default:
+						r.write(s, kindAnswer, a)
+					}
+				})
+				f.wantAnswer("a put", u.a.put(keyOf(1), "x", 2), store.Unknown, "")
+				u.closed(r)
+				u.check()
+			})
+		})
+	}
+}
+
+func TestAnImpossibleFateOrSettlementUnlinksAndTheSessionIsServedAgain(t *testing.T) {
+	for what, back := range map[string][]byte{
+		"a fate that does not exist": frame(kindFate, fate{Kind: 99}),
+		"passed on to no name":       frame(kindFate, fate{Kind: store.PassedOn, Node: "\x00"}),
+		"a frame of another kind":    frame(kindSettlement, settlement{}),
+		"garbage":                    []byte("xxxxxxxxxxxxxxx"),
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				u.a.put(keyOf(1), "cart", 0)
+				r := f.join("b", u.a)
+				r.takeWithoutReceipt(keyOf(1))
+				r.answer(back, true)
+				if code := r.ended(7 * time.Second); code != closeMisbehaved {
+					t.Errorf("closed with code %d", code)
+				}
+				f.wantAnswer("get while in doubt", u.a.get(keyOf(1)), store.Unknown, "")
+				time.Sleep(5*time.Second + 10*f.delay)
+				f.wantAnswer("get when the other is out", u.a.get(keyOf(1)), store.OK, "cart")
+				u.check()
+			})
+		})
+	}
+}
+
+// takeWithoutReceipt asks for a session, reads it, and does not say that it has it.
+func (r *raw) takeWithoutReceipt(key string) {
+	r.t.Helper()
+	s := r.open()
+	r.write(s, kindQuestion, question{Want: store.Move, Key: key, Within: time.Second})
+	var rep reply
+	if err := expect(s, kindReply, &rep); err != nil || rep.Kind != store.ReplyFound {
+		r.t.Fatalf("reply %+v, %v", rep, err)
+	}
+	if _, err := readBody(s, rep.Record.Size, func() {}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestAReceiptThatNeverComesLeavesTheGiverUsableAndLosesNothing(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		r := f.join("b", u.a)
+		for i := range 50 {
+			u.a.put(keyOf(i), "cart", 0)
+			r.takeWithoutReceipt(keyOf(i))
+		}
+		time.Sleep(stall + 100*time.Millisecond)
+		if n := u.a.store.Stats().Doubts; n != 50 {
+			t.Errorf("%d doubts", n)
+		}
+		for i := range 50 {
+			if d := took(func() { f.wantAnswer("get", u.a.get(keyOf(i)), store.Unknown, "") }); d != 0 {
+				t.Errorf("it took %v to say that it is not known", d)
+			}
+		}
+		u.check()
+		if err := r.conn.CloseWithError(0, ""); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(7 * time.Second)
+		for i := range 50 {
+			f.wantAnswer("get when the receiver is out", u.a.get(keyOf(i)), store.OK, "cart")
+		}
+		u.check()
+	})
+}
+
+func TestAReceiverThatSaysThatItDidNotGetTheSessionEndsTheDoubt(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		u.a.put(keyOf(1), "cart", 0)
+		r := f.join("b", u.a)
+		r.takeWithoutReceipt(keyOf(1))
+		r.serve(func(s *quic.Stream) {
+			switch k, _, err := readFrame(s); {
+			case err != nil:
+				return
+			case k == kindDoubt:
+				r.write(s, kindFate, fate{Kind: store.NotReceived})
+			default:
+				r.write(s, kindReply, reply{Kind: store.ReplyMissing})
+			}
+			_ = s.Close() // the link may have ended
+		})
+		time.Sleep(stall + 100*time.Millisecond)
+		f.wantAnswer("get", u.a.get(keyOf(1)), store.OK, "cart")
+		u.check()
+	})
+}
+
+func TestASessionThatComesInTricklesHoldsUpNobody(t *testing.T) {
+	for what, tt := range map[string]struct {
+		every time.Duration
+		bytes int
+		link  bool // the link is left alone
+	}{
+		"it stops":       {0, 1, true},
+		"it never ends":  {time.Second, 600, true},
+		"it comes whole": {100 * time.Millisecond, 100, true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.join("b", u.a)
+				size := int64(64 << 20)
+				if what == "it comes whole" {
+					size = int64(tt.bytes)
+				}
+				r.serve(func(s *quic.Stream) {
+					if k, data, err := readFrame(s); err != nil || k != kindQuestion || !bytes.Contains(data, []byte(keyOf(1))) {
+						r.write(s, kindReply, reply{Kind: store.ReplyMissing})
+						_ = s.Close() // the link may have ended
+						return
+					}
+					b := found(r, func(p *reply) { p.Record.Size = size })
+					for range tt.bytes {
+						if _, err := s.Write(append(b, 'x')); err != nil {
+							return
+						}
+						b = nil
+						select {
+						case <-time.After(tt.every):
+						case <-r.conn.Context().Done():
+						}
+					}
+					_, _ = io.Copy(io.Discard, s) // until the node gives it up
+				})
+				wantTime(t, "the get", took(func() {
+					f.wantAnswer("it", u.a.get(keyOf(1)), store.Unknown, "")
+				}), u.a.mesh.config.FetchTimeout)
+				u.check()
+				wantTime(t, "a miss", took(func() { f.wantAnswer("it", u.a.get(keyOf(2)), store.NotFound, "") }), 2*f.delay)
+				if p := u.a.peer("b"); p.State != Up {
+					t.Errorf("a peer whose bytes arrive is %s", p.State)
+				}
+				if what == "it comes whole" {
+					time.Sleep(10 * time.Second)
+					f.wantAnswer("get", u.a.get(keyOf(1)), store.OK, strings.Repeat("x", tt.bytes))
+					return
+				}
+				if what == "it stops" {
+					time.Sleep(stall)
+					if n := counter(t, u.a.mesh.metrics.handovers, incoming, "broken"); n < 1 {
+						t.Error("the transfer was not given up")
+					}
+					return
+				}
+				if code := r.ended(time.Minute); code != 0 {
+					t.Errorf("closed with code %d", code)
+				}
+				u.check()
+			})
+		})
+	}
+}
+
+// heap is what is in use, garbage excluded.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func TestWhatIsDeclaredAndNotSentCostsLittleMemory(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		r := f.join("b", u.a)
+		r.answer(frame(kindReply, reply{Kind: store.ReplyMissing}), true)
+		before := heap()
+		const streams = 1000
+		for range streams {
+			s := r.open()
+			b := frame(kindForward, forward{Op: store.Put, Key: keyOf(1), Timeout: 20, Size: 64 << 20, Within: time.Second})
+			if _, err := s.Write(append(b, "0123456789"...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if n := u.a.mesh.linkTo("b").streams.Load(); n != streams {
+			t.Fatalf("%d streams are open", n)
+		}
+		// Goroutine, stream and first buffer, on both ends.
+		if grown := heap() - before; grown > streams*48<<10 {
+			t.Errorf("%d bytes for each declared body", grown/streams)
+		}
+		u.check()
+		time.Sleep(stall)
+		if n := u.a.mesh.linkTo("b").streams.Load(); n != 0 {
+			t.Errorf("%d streams are open after the time for them", n)
+		}
+	})
+}
+
+func TestThousandsOfHalfOpenStreamsHoldUpNobody(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		r := f.join("b", u.a)
+		r.answer(frame(kindReply, reply{Kind: store.ReplyMissing}), true)
+		before := heap()
+		opened := 0
+		for ; opened < 5000; opened++ {
+			s, err := r.conn.OpenStream()
+			if err != nil {
+				break // the limit
+			}
+			// A length, and a third of the header.
+			if _, err := s.Write(append(rawFrame(kindQuestion, make([]byte, maxHeader))[:8], 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if opened < 4000 || opened > 4096 {
+			t.Errorf("%d streams could be opened", opened)
+		}
+		time.Sleep(time.Second)
+		if grown := heap() - before; grown > int64(opened)*48<<10 {
+			t.Errorf("%d bytes for each stream", grown/int64(opened))
+		}
+		u.check()
+		time.Sleep(stall)
+		if n := u.a.mesh.linkTo("b").streams.Load(); n != 0 {
+			t.Errorf("%d streams are open after the time for them", n)
+		}
+		u.check()
+	})
+}
+
+func TestAPeerThatGivesNoCreditForAnswersHoldsNothing(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		u.a.put(keyOf(1), strings.Repeat("x", 100_000), 0)
+		snap := f.issue("b", time.Hour)
+		narrow := quicConfig()
+		narrow.InitialStreamReceiveWindow, narrow.MaxStreamReceiveWindow = 64, 64
+		conn, err := f.socket("b").Dial(t.Context(), u.a.addr, snap.DialTLS(alpn), narrow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &raw{t: t, conn: conn, instance: NewInstance()}
+		r.control = r.open()
+		r.write(r.control, kindHello, hello{Min: 1, Max: 1, Instance: r.instance})
+		var w welcome
+		if err := expect(r.control, kindWelcome, &w); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, r.control) }()
+		s := r.open()
+		r.write(s, kindQuestion, question{Want: store.Move, Key: keyOf(1), Within: time.Second})
+		for range 100 {
+			r.write(r.open(), kindSettle, settle{Key: keyOf(2), Holder: "b"})
+		}
+		time.Sleep(stall + time.Second)
+		f.wantAnswer("get of what it did not read", u.a.get(keyOf(1)), store.OK, strings.Repeat("x", 100_000))
+		time.Sleep(stall)
+		if l := u.a.mesh.linkTo("b"); l != nil && l.streams.Load() != 0 {
+			t.Errorf("%d streams are open after the time for them", l.streams.Load())
+		}
+		u.check()
+	})
+}
+
+func TestAFloodOfPingsIsAnsweredOrEndedAndHarmsNobody(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		r := f.join("b", u.a)
+		b := bytes.Repeat(frame(kindPing, ping{N: 1}), 1000)
+		for range 100 { // and not one pong is read
+			if err := r.control.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.control.Write(b); err != nil {
+				break
+			}
+		}
+		u.check()
+		time.Sleep(3 * time.Second)
+		u.check()
+	})
+}
