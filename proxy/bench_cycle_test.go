@@ -164,7 +164,7 @@ func (l load) run(b *testing.B) float64 {
 // page is a connection and the sessions whose pages it serves, one after the other.
 type page struct {
 	nc             net.Conn
-	acquires, puts [64][]byte // a request without its body; a PUT without its cookie either
+	acquires, puts [256][]byte // a request without its body; a PUT without its cookie either
 	next           int
 	put, buf       []byte
 }
@@ -172,7 +172,7 @@ type page struct {
 func newPage(nc net.Conn, number int) (*page, error) {
 	p := &page{nc: nc, buf: make([]byte, 8<<10)}
 	for i := range p.puts {
-		session := fmt.Sprintf("%s%02d%02d HTTP/1.1\r\nHost: localhost\r\n", target[:len(target)-4], i, number)
+		session := fmt.Sprintf("%s%03d%02d HTTP/1.1\r\nHost: localhost\r\n", target[:len(target)-5], i, number)
 		p.acquires[i] = []byte("GET " + session + "Exclusive: acquire\r\n\r\n")
 		p.puts[i] = []byte("PUT " + session + "Timeout:20\r\nExtraFlags:0\r\nContent-Length: 2048\r\nLockCookie:")
 		if err := p.write(i, []byte("0")); err != nil {

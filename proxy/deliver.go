@@ -37,14 +37,9 @@ func (c *conn) deliver() bool {
 	// over, and ActionFlags that are lost would leave the session uninitialised. A client that goes
 	// away after the answer was written has had it: it may close a connection while the page runs.
 	tentative := a.Init || op == store.Acquire && a.Status == store.OK
-	var err error
-	if tentative {
-		err = c.writeIfThere()
-	} else {
-		err = c.writeAnswer()
-	}
+	err := c.writeAnswer(tentative)
+	a.Body = nil // it may be long until the next request
 	if err == nil {
-		a.Body = nil
 		return true
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -57,27 +52,25 @@ func (c *conn) deliver() bool {
 	return false
 }
 
-// writeIfThere writes the answer unless the client has already closed the connection; then the
-// error is errGone.
-func (c *conn) writeIfThere() error {
-	if c.in.r == c.in.w && c.in.idle(c.now) == nil {
-		if begun, err := c.turn.run(); begun {
-			return err
+// writeAnswer writes the answer. A tentative one is not written if the client has already closed
+// the connection; then the error is errGone.
+func (c *conn) writeAnswer(tentative bool) error {
+	a := &c.answer
+	c.out = c.server.words.appendAnswer(c.out[:0], c.req.Op, a)
+	if len(a.Body) >= joinBelow {
+		if tentative && c.gone.check() {
+			return errGone
 		}
+		return c.write(c.out, a.Body)
 	}
-	if c.gone.check() {
+	c.out = append(c.out, a.Body...)
+	if begun, err := c.turn.run(tentative); begun {
+		return err
+	}
+	if tentative && c.gone.check() {
 		return errGone
 	}
-	return c.writeAnswer()
-}
-
-func (c *conn) writeAnswer() error {
-	c.out = c.server.words.appendAnswer(c.out[:0], c.req.Op, &c.answer)
-	if len(c.answer.Body) < joinBelow {
-		c.out = append(c.out, c.answer.Body...)
-		return c.write(c.out, nil)
-	}
-	return c.write(c.out, c.answer.Body)
+	return c.write(c.out, nil)
 }
 
 // write writes head, and body behind it if there is one.

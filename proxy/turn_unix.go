@@ -13,26 +13,26 @@ import "syscall"
 // poller, however long writing takes. That makes the look free; a peek for each lock would be every
 // seventh system call.
 type turn struct {
-	c      *conn
-	step   func(fd uintptr) bool
-	looked bool
-	err    error
+	c         *conn
+	step      func(fd uintptr) bool
+	tentative bool
+	looked    bool
+	err       error
 }
 
-func newTurn(c *conn) turn {
-	return turn{c: c, step: c.turnStep}
-}
+func newTurn(c *conn) turn { return turn{c: c, step: c.turnStep} }
 
-// run is begun if it came as far as looking; err then says how writing the answer went. The reader
-// must be idle. What the wait brings stays in its buffer, and how it ends otherwise (the client
-// closes, the time is over) the next read will say again.
-func (t *turn) run() (begun bool, err error) {
-	raw := t.c.gone.raw
-	if raw == nil {
+// run writes what is in the connection's buffer for answers. It is begun if it came as far as
+// looking; err then says how that and writing went, being errGone if the answer is tentative and
+// nobody there. What the wait brings stays in the reader's buffer; how it ends otherwise (the
+// client closes, the time is over) the next read will say again.
+func (t *turn) run(tentative bool) (begun bool, err error) {
+	c := t.c
+	if c.gone.raw == nil || c.in.r < c.in.w || c.in.idle(c.now) != nil {
 		return false, nil
 	}
-	t.looked, t.err = false, nil
-	if err := raw.Read(t.step); !t.looked {
+	t.tentative, t.looked, t.err = tentative, false, nil
+	if err := c.gone.raw.Read(t.step); !t.looked {
 		return false, err
 	}
 	return true, t.err
@@ -40,23 +40,25 @@ func (t *turn) run() (begun bool, err error) {
 
 // turnStep is called when a turn begins, and then each time that there may be something to read.
 func (c *conn) turnStep(fd uintptr) (done bool) {
-	n, err := syscall.Read(int(fd), c.in.buf[c.in.w:])
+	t, in := &c.turn, &c.in
+	n, err := syscall.Read(int(fd), in.buf[in.w:])
 	for err == syscall.EINTR {
-		n, err = syscall.Read(int(fd), c.in.buf[c.in.w:])
+		n, err = syscall.Read(int(fd), in.buf[in.w:])
 	}
 	none := err == syscall.EAGAIN
-	if n > 0 {
-		c.in.w += n
-	}
-	if c.turn.looked {
+	in.w += max(n, 0)
+	if t.looked {
 		return !none
 	}
-	c.turn.looked = true
-	if n <= 0 && !none {
-		c.turn.err = errGone
+	t.looked = true
+	if t.tentative && n <= 0 && !none {
+		t.err = errGone
 		return true
 	}
-	c.turn.err = c.writeAnswer()
-	c.answer.Body = nil // it may be long until the next request
-	return c.turn.err != nil || !none || c.req.last
+	// Nearly every answer fits into what the system buffers, and needs no deadline.
+	n, err = syscall.Write(int(fd), c.out)
+	if err != nil || n < len(c.out) {
+		t.err = c.write(c.out[max(n, 0):], nil)
+	}
+	return t.err != nil || !none || c.req.last
 }

@@ -5,26 +5,75 @@ import (
 	"time"
 )
 
-// Asked answers another node's question. It may wait until ctx ends, for a hand-over of the session
-// to end. A Found reply has frozen the session: the caller sends its hand-over and reports what
-// became of it.
+// Asked answers another node's question. It may wait, for a lock or for a hand-over of the session to
+// end, until ctx ends. A Found reply has frozen the session: the caller sends its hand-over and reports
+// what became of it.
 func (st *Store) Asked(ctx context.Context, asker Peer, q Question) Reply {
+	t := &turn{asker: asker, got: make(chan served, 1)}
+	end := st.clock.now().mono + int64(q.Wait)
 	for {
-		rep, next := st.reply(asker, q)
+		rep, next := st.reply(t, end, q)
 		if next == nil {
 			return rep
 		}
 		if !next(ctx) {
-			return Reply{Kind: ReplyNotKnown}
+			return st.giveUp(t, q.Key)
 		}
 	}
 }
 
-func (st *Store) reply(asker Peer, q Question) (Reply, waiter) {
+// giveUp ends the waiting of another node, unless its turn has come at the last moment.
+func (st *Store) giveUp(t *turn, key string) Reply {
+	sh := st.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	select {
+	case x := <-t.got:
+		return Reply{Kind: ReplyFound, Handover: x.handover}
+	default:
+	}
+	if s := t.session; s != nil {
+		st.unqueue(t)
+		st.tidy(sh, s)
+	}
+	return Reply{Kind: ReplyNotKnown}
+}
+
+// turnUntil waits for a turn, a change of the session, or the end of its time (monotonic ns).
+func (st *Store) turnUntil(t *turn, changed <-chan struct{}, end int64) waiter {
+	return func(ctx context.Context) bool {
+		timer := time.NewTimer(time.Duration(end - st.clock.now().mono))
+		defer timer.Stop()
+		select {
+		case x := <-t.got:
+			t.got <- x // for the next look
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+			return false
+		}
+		return true
+	}
+}
+
+// reply looks at a question once. It gives the reply, or what to wait for before the next look. The asker
+// waits for a lock until end (monotonic ns).
+func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) {
+	asker := t.asker
 	sh := st.shardOf(q.Key)
 	now := st.clock.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	select {
+	case x := <-t.got:
+		return Reply{Kind: ReplyFound, Handover: x.handover}, nil
+	default:
+	}
+	defer func() {
+		if next == nil {
+			st.unqueue(t)
+		}
+	}()
 	s := sh.sessions[q.Key]
 	if s != nil && s.expired(now.mono) {
 		sh.expire(s)
@@ -42,12 +91,14 @@ func (st *Store) reply(asker Peer, q Question) (Reply, waiter) {
 	case held:
 		s.renew(now.mono)
 		switch {
+		case s.lock != 0 && q.Want == Move && now.mono < end && st.queue(s, t):
+			return Reply{}, st.turnUntil(t, s.wait(), end)
 		case s.lock != 0:
 			return Reply{Kind: ReplyHeld, Locked: true, Cookie: s.lock, LockAge: time.Duration(now.mono - s.lockedAt)}, nil
 		case q.Want != Move:
 			return Reply{Kind: ReplyHeld}, nil
-		case s.busy != nil && s.busy.reserved > 0:
-			return Reply{}, until(s.wait())
+		case s.busy != nil && now.mono < s.busy.stays:
+			return Reply{}, st.turnUntil(t, s.wait(), s.busy.stays)
 		}
 		return Reply{Kind: ReplyFound, Handover: st.freeze(s, asker, now)}, nil
 	case frozen:

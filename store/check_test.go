@@ -32,8 +32,8 @@ func checkIdle(st *Store) error {
 			case b == nil:
 			case b.inquiry != nil:
 				errs = append(errs, fmt.Errorf("%v: a question is left over", s))
-			case b.reserved != 0:
-				errs = append(errs, fmt.Errorf("%v: still reserved for %d requests", s, b.reserved))
+			case len(b.turns) != 0:
+				errs = append(errs, fmt.Errorf("%v: %d still wait for it", s, len(b.turns)))
 			case s.state == frozen && !b.handover.doubtful:
 				errs = append(errs, fmt.Errorf("%v: in a hand-over that nobody will end", s))
 			case b.changed != nil && s.state != frozen:
@@ -86,10 +86,9 @@ func (st *Store) checkSession(s *session) error {
 	if b == nil {
 		b = new(busy)
 	} else {
-		must(b.inquiry != nil || b.handover != nil || b.to != "" || b.reserved != 0 || len(b.promises) != 0 || b.changed != nil,
+		must(b.inquiry != nil || b.handover != nil || b.to != "" || len(b.turns) != 0 || b.stays != 0 || len(b.promises) != 0 || b.changed != nil,
 			"an empty busy part is left over")
 	}
-	must(b.reserved >= 0, "reserved for less than nobody")
 	must(b.inquiry == nil || b.inquiry.session == s, "the question is about another session")
 	must(b.inquiry == nil || !s.holds(), "a question about a session that is here")
 	must((s.state == frozen) == (b.handover != nil), "frozen and in a hand-over are not the same")
@@ -109,7 +108,7 @@ func (st *Store) checkSession(s *session) error {
 	case moved, deleted:
 		must(s.expires != 0, "a note that is kept for ever")
 	case absent:
-		must(s.expires != 0 || b.inquiry != nil || b.reserved != 0, "an entry that says nothing is kept for ever")
+		must(s.expires != 0 || b.inquiry != nil || len(b.turns) != 0, "an entry that says nothing is kept for ever")
 	}
 	if s.state == deleted {
 		must(s.stamp == s.deleted && s.stamp != 0, "a deletion that is not its own last one")

@@ -9,6 +9,10 @@
 // nowhere, or nobody can tell just now, which is an outcome of its own ([Unknown]) and never the
 // same as nowhere.
 //
+// A request that reads and meets a lock waits in the session's queue (waiters.go), and so does another
+// node that asks for the session, with one place for all who wait there. Whoever is next is served under
+// the lock of the shard the moment the session is unlocked or arrives.
+//
 // What always holds:
 //
 //   - A session has one holder, the node that decides about it. It changes by a hand-over: the
@@ -20,7 +24,7 @@
 //     that never goes back; each move and promotion raises the epoch.
 //   - A deletion is a record too, without a body, kept for the session's timeout and ten minutes, so
 //     that an older copy somewhere does not bring the session back.
-//   - A locked session does not move. A cookie is not given twice for one session.
+//   - A locked session does not move, unless its node leaves ([Store.HandOut]). A cookie is not given twice for one session.
 //   - "Missing here" said to a node that is about to create the key is a promise: this node does not
 //     create it before that one has had its turn.
 //   - Bodies are immutable once they are stored, and are served without being copied.

@@ -70,6 +70,9 @@ func (st *Store) sweepShard(sh *shard) {
 	for _, s := range sh.sessions {
 		if s.expired(now) {
 			sh.expire(s)
+		} else if b := s.busy; b != nil && now >= b.stays {
+			b.stays = 0
+			s.idle()
 		}
 		if seen++; seen%sweepChunk == 0 {
 			sh.mu.Unlock()

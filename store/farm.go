@@ -41,6 +41,7 @@ const (
 type Question struct {
 	Key  string
 	Want Want
+	Wait time.Duration // Move: how long to wait for a lock before it is answered "held"
 }
 
 // Outcome is what came of a question.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -156,7 +156,6 @@ func dbg(k, f string, a ...any) {
 	defer dbgMu.Unlock()
 	dbgLog[k] = append(dbgLog[k], time.Now().Format("05.000000 ")+fmt.Sprintf(f, a...))
 }
-
 
 // count tells how many messages of a kind a node has sent.
 func (net *network) count(kind, from string) (n int) {
@@ -407,7 +406,6 @@ func (net *network) holdersRaw(key string) (names []string) {
 	}
 	return names
 }
-
 
 func (n *node) get(key string) Answer {
 	return n.do(Request{Op: Get, Key: []byte(key), Cookie: NoCookie})

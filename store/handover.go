@@ -51,6 +51,7 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 	}
 	s.busy.handover = nil
 	f(sh, s, now)
+	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()
 	st.doubts.remove(h)
@@ -206,6 +207,7 @@ func (h *Handover) Promote() {
 	}
 	s.busy.handover = nil
 	st.promote(s, now)
+	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()
 	st.log.Warn("a session was on its way to a node that is gone; it is served here again",

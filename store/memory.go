@@ -27,10 +27,11 @@ const (
 
 // TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a tenth of
 // what lives if that is more, and up to three tenths while sessions are written at a high rate. For a
-// small store it is as much as lives, at least 32 MB. TuneGC ends with ctx, and then
+// small store it is as much as lives, at least 32 MB. When that is over, or many sessions have ended, it
+// has the collector run, which would otherwise not notice for minutes. TuneGC ends with ctx, and then
 // the setting is as it was before. It returns at once if the operator has set GOGC or GOMEMLIMIT. The
 // collector is the whole program's: one call is enough, however many stores there are.
-func TuneGC(ctx context.Context) {
+func (st *Store) TuneGC(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
@@ -40,7 +41,7 @@ func TuneGC(ctx context.Context) {
 	defer debug.SetGCPercent(was)
 	collected := make(chan struct{}, 1)
 	afterCollection(ctx, collected)
-	last := time.Now()
+	last, held := time.Now(), int64(0)
 	calm := time.NewTimer(calmAfter)
 	defer calm.Stop()
 	for {
@@ -53,15 +54,18 @@ func TuneGC(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-calm.C:
-			share = calmShare
 		case <-collected:
 			if time.Since(last) < busyWithin {
 				share = min(2*share, busyShare)
 			}
-			last = time.Now()
-			calm.Reset(calmAfter)
+			last, held = time.Now(), st.Stats().Bytes
+		case <-calm.C:
+			if share > calmShare || held-st.Stats().Bytes > headroomUsual {
+				share = calmShare
+				runtime.GC()
+			}
 		}
+		calm.Reset(calmAfter)
 	}
 }
 

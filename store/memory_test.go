@@ -51,7 +51,7 @@ func TestTheOperatorsSettingOfTheCollectorStays(t *testing.T) {
 	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "70")
-			TuneGC(t.Context()) // returns, though its context has not ended
+			alone(t).TuneGC(t.Context()) // returns, though its context has not ended
 		})
 	}
 }
@@ -63,7 +63,7 @@ func TestTheCollectorsSettingIsRestoredAtTheEnd(t *testing.T) {
 	defer debug.SetGCPercent(before)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	TuneGC(ctx)
+	alone(t).TuneGC(ctx)
 	if got := debug.SetGCPercent(123); got != 123 {
 		t.Errorf("it is %d, was 123", got)
 	}
@@ -119,11 +119,11 @@ func child() int {
 func manySessions(n int) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { TuneGC(ctx) })
 	defer wg.Wait()
 	defer cancel()
 	st := New(Options{Node: "a", Instance: 1})
 	defer st.Close()
+	wg.Go(func() { st.TuneGC(ctx) })
 
 	m := meter{}
 	m.begin()
@@ -135,6 +135,9 @@ func manySessions(n int) error {
 	m.begin()
 	m.report("rewriting")(load(st, n, 20*time.Second, 0))
 	m.end("rewriting")
+	time.Sleep(2 * calmAfter)
+	m.begin()
+	m.end("rested")
 	m.begin()
 	m.report("busy")(load(st, n, 5*time.Second, 100*time.Microsecond))
 	m.end("busy")
@@ -147,7 +150,7 @@ func manySessions(n int) error {
 	if s := st.Stats(); s.Active != stay {
 		return fmt.Errorf("%d sessions are left over, want %d", s.Active, stay)
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(2 * calmAfter)
 	m.begin()
 	m.end("expired")
 	return m.err

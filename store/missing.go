@@ -15,7 +15,6 @@ type inquiry struct {
 	done    chan struct{} // closed when it is over and verdict is set
 	// guarded by the shard's lock:
 	verdict Verdict
-	waiters int  // requests that wait for it, the asker's own included
 	created bool // the asker's own write has been stored
 	stale   bool // meanwhile another node was promised that the key is missing here
 }
@@ -35,37 +34,60 @@ const (
 // ctx ends first.
 type waiter func(ctx context.Context) bool
 
-// Do answers a request, asking other nodes and waiting where that is needed, for FetchTimeout at
-// most. It gives up early when ctx ends, which says that the client is gone.
+// Do answers a request, asking other nodes and waiting for them or for a lock where that is needed, for
+// FetchTimeout at most. It gives up early when ctx ends, which says that the client is gone.
 func (st *Store) Do(ctx context.Context, r *Request) Answer {
 	ctx, cancel := context.WithTimeout(ctx, st.fetchTimeout)
 	defer cancel()
+	v := &visit{store: st, key: string(r.Key), begun: st.clock.now().mono, turn: &turn{r: r, got: make(chan served, 1)}}
+	defer v.report()
 	for {
-		a, next := st.look(ctx, r)
+		a, next := st.look(ctx, v)
 		if next == nil {
-			return a
+			return v.leave(a)
 		}
 		if !next(ctx) {
-			return Answer{Status: Unknown}
+			return v.leave(Answer{Status: Unknown})
 		}
 	}
 }
 
 // look looks at a request once. It gives the answer, or what to wait for before the next look.
-func (st *Store) look(ctx context.Context, r *Request) (Answer, waiter) {
-	sh := st.shard(r.Key)
+func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
+	r := v.r
+	sh := st.shardOf(v.key)
 	now := st.clock.now()
 	sh.mu.Lock()
-	if a, ok := st.try(sh, sh.sessions[string(r.Key)], r, now); ok {
+	if a, ok := v.served(); ok {
 		sh.mu.Unlock()
 		return a, nil
 	}
-	s := sh.sessions[string(r.Key)]
+	if a, ok := st.try(sh, sh.sessions[v.key], r, now, v.patient(now.mono)); ok {
+		sh.mu.Unlock()
+		return a, nil
+	}
+	s := sh.sessions[v.key]
 	if s == nil {
-		s = &session{key: string(r.Key)}
+		s = &session{key: v.key}
 		sh.put(s)
 	}
-	if s.state == frozen {
+	if wants(r.Op) == Move && !st.queue(s, v.turn) {
+		a := Answer{Status: Unknown}
+		if s.state == held {
+			a = s.refuse(a, now)
+		}
+		st.tidy(sh, s)
+		sh.mu.Unlock()
+		return a, nil
+	}
+	switch s.state {
+	case held: // and locked
+		s.renew(now.mono)
+		v.met = true
+		changed := s.wait()
+		sh.mu.Unlock()
+		return Answer{}, v.turnOr(changed, now.mono)
+	case frozen:
 		s.renew(now.mono) // it was found, wherever it will be held
 		doubtful, changed := s.busy.handover.doubtful, s.wait()
 		sh.mu.Unlock()
@@ -77,17 +99,18 @@ func (st *Store) look(ctx context.Context, r *Request) (Answer, waiter) {
 	q := s.extra().inquiry
 	mine := q == nil
 	if mine {
-		q = &inquiry{want: wants(r.Op), session: s, done: make(chan struct{})}
+		q = &inquiry{want: st.wants(r.Op), session: s, done: make(chan struct{})}
 		s.busy.inquiry = q
 	}
-	q.waiters++
 	sh.mu.Unlock()
 
 	if mine {
 		st.ask(ctx, sh, q, r)
 	}
-	until(q.done)(ctx)
-	return st.answered(ctx, sh, q, r, mine)
+	if !until(q.done)(ctx) {
+		return Answer{Status: Unknown}, nil
+	}
+	return st.answered(ctx, sh, q, v, mine)
 }
 
 // ask puts the question and ends the inquiry with what came of it. The client's going away does
@@ -97,7 +120,7 @@ func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	s := q.session
-	v := st.farm.Ask(ctx, Question{Key: s.key, Want: q.want})
+	v := st.farm.Ask(ctx, Question{Key: s.key, Want: q.want, Wait: st.lockWait})
 
 	now := st.clock.now()
 	sh.mu.Lock()
@@ -113,6 +136,7 @@ func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 			s.deleted = max(s.deleted, min(v.Deleted, maxStamp))
 			st.create(sh, s, r, now)
 			q.created, v = true, Verdict{Outcome: Arrived}
+			st.serveTurns(sh, s, now)
 		}
 	}
 	st.end(sh, s, v)
@@ -129,15 +153,11 @@ func (st *Store) yields(s *session, creating []string, now int64) bool {
 	return false
 }
 
-// end closes the session's inquiry with a verdict. Those who waited for a session that is here now
-// are served before it moves on. The shard is locked.
+// end closes the session's inquiry with a verdict. The shard is locked.
 func (st *Store) end(sh *shard, s *session, v Verdict) {
 	q := s.busy.inquiry
 	s.busy.inquiry = nil
 	q.verdict = v
-	if v.Outcome == Arrived {
-		s.busy.reserved += q.waiters
-	}
 	close(q.done)
 	st.tidy(sh, s)
 }
@@ -159,44 +179,34 @@ func (st *Store) tidy(sh *shard, s *session) {
 	}
 }
 
-// answered is a request's second look, when the inquiry that it waited for is over, or its own time.
-func (st *Store) answered(ctx context.Context, sh *shard, q *inquiry, r *Request, mine bool) (Answer, waiter) {
+// answered is a request's second look, when the inquiry that it waited for is over.
+func (st *Store) answered(ctx context.Context, sh *shard, q *inquiry, v *visit, mine bool) (Answer, waiter) {
 	now := st.clock.now()
 	sh.mu.Lock()
-	select {
-	case <-q.done:
-	default:
-		q.waiters--
-		sh.mu.Unlock()
-		return Answer{Status: Unknown}, nil
-	}
-	v, stale := q.verdict, q.stale && !mine
-	if v.Outcome == Arrived {
-		if q.session.busy != nil && q.session.busy.reserved > 0 {
-			if q.session.busy.reserved--; q.session.busy.reserved == 0 {
-				q.session.wake()
-			}
-			st.tidy(sh, q.session)
+	verdict, stale, created := q.verdict, q.stale && !mine, q.created && mine
+	a, ok := v.served()
+	if s := sh.sessions[v.key]; !ok && !created && s != nil && s.state == held && !s.expired(now.mono) {
+		a, ok = st.try(sh, s, v.r, now, v.patient(now.mono))
+		if !ok {
+			sh.mu.Unlock()
+			return Answer{}, atOnce // it waits for the lock
 		}
 	}
-	if mine && q.created {
-		sh.mu.Unlock()
-		return Answer{}, nil
-	}
-	if s := sh.sessions[string(r.Key)]; s != nil && s.state == held && !s.expired(now.mono) {
-		a := st.apply(sh, s, r, now)
-		sh.mu.Unlock()
+	sh.mu.Unlock()
+	if ok || created {
 		return a, nil
 	}
-	sh.mu.Unlock()
-	return st.conclude(ctx, q.want, v, r, stale)
+	v.stale = stale
+	v.met = v.met || verdict.Locked
+	return st.conclude(ctx, q.want, verdict, v, mine)
 }
 
 // conclude makes of a verdict the answer to a request, or what to wait for before asking again.
-func (st *Store) conclude(ctx context.Context, asked Want, v Verdict, r *Request, stale bool) (Answer, waiter) {
+func (st *Store) conclude(ctx context.Context, asked Want, v Verdict, visit *visit, mine bool) (Answer, waiter) {
+	r := visit.r
 	switch v.Outcome {
 	case Missing:
-		if stale || wants(r.Op) == Create {
+		if visit.stale || wants(r.Op) == Create {
 			return Answer{}, atOnce // the question that was shared does not answer this request
 		}
 		st.heard.add(string(r.Key), st.clock.now().mono)
@@ -208,9 +218,11 @@ func (st *Store) conclude(ctx context.Context, asked Want, v Verdict, r *Request
 			return st.forward(ctx, v.Node, r)
 		case r.Op == Head:
 			return Answer{}, nil
+		case v.Locked && !mine && visit.patient(st.clock.now().mono):
+			return Answer{}, atOnce // the question has waited for the lock on behalf of an earlier request
 		case v.Locked:
 			return Answer{Status: Locked, Cookie: v.Cookie, LockAge: v.LockAge}, nil
-		case asked != Move:
+		case asked != Move && !st.leaving.Load():
 			return Answer{}, atOnce
 		}
 	case Arrived:
@@ -241,6 +253,14 @@ func (st *Store) forward(ctx context.Context, holder string, r *Request) (Answer
 		return Answer{Status: Unknown}, nil
 	}
 	return a, nil
+}
+
+// wants is the question that this node asks for an operation: a node that leaves fetches nothing.
+func (st *Store) wants(o Op) Want {
+	if w := wants(o); w != Move || !st.leaving.Load() {
+		return w
+	}
+	return Locate
 }
 
 // wants is the question that an operation asks about a session that is not here: reads want to have

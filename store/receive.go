@@ -27,7 +27,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		sh.expire(s)
 		s = sh.sessions[rec.Key]
 	}
-	if st.receipts.refused(id) || s != nil && s.state == frozen {
+	if st.leaving.Load() || st.receipts.refused(id) || s != nil && s.state == frozen {
 		return Receipt{}
 	}
 	if s != nil && s.outdates(&rec) {
@@ -62,9 +62,13 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		s.busy.to, s.busy.promises = "", nil
 	}
 	sh.hold(s)
-	if s.busy != nil && s.busy.inquiry != nil {
+	if s.busy == nil || len(s.busy.turns) == 0 {
+		s.extra().stays = now.mono + int64(pollEvery)
+	}
+	if s.busy.inquiry != nil {
 		st.end(sh, s, Verdict{Outcome: Arrived})
 	}
+	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()
 	return Receipt{Accepted: true}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Record is a session as it travels from node to node: unlocked. Times are durations, because
-// monotonic clocks differ.
+// Record is a session as it travels from node to node: unlocked, unless its node is leaving. Times are
+// durations, because monotonic clocks differ.
 type Record struct {
 	Key     string
 	Stamp   Stamp
@@ -18,6 +18,8 @@ type Record struct {
 	Cookie  int32 // the counter
 	Floor   int32
 	Touched bool
+	Lock    int32         // cookie of the lock that is held; 0: unlocked
+	LockAge time.Duration // how long it has been
 	Body    []byte
 }
 
@@ -37,6 +39,8 @@ func (r *Record) Check() error {
 		return fmt.Errorf("record with a timeout of %d minutes", r.Timeout)
 	case r.Left < 0 || r.Left > time.Duration(r.Timeout)*time.Minute:
 		return fmt.Errorf("record with %v left of %d minutes", r.Left, r.Timeout)
+	case r.Lock < 0 || r.Lock > r.Cookie || r.LockAge < 0:
+		return fmt.Errorf("record with lock %d of %d, held for %v", r.Lock, r.Cookie, r.LockAge)
 	case r.Cookie < 1 || r.Floor < 0:
 		return fmt.Errorf("record with cookie %d, floor %d", r.Cookie, r.Floor)
 	}
@@ -51,7 +55,7 @@ func (r *Record) Version() Version {
 
 func (s *session) record(now int64) Record {
 	r := Record{Key: s.key, Stamp: s.stamp, Epoch: s.epoch, Deleted: s.deleted, Timeout: s.timeout,
-		Flags: s.flags, Cookie: s.cookie, Floor: s.floor, Touched: s.touched, Body: s.body}
+		Flags: s.flags, Cookie: s.cookie, Floor: s.floor, Touched: s.touched, Lock: s.lock, LockAge: s.lockAge(now), Body: s.body}
 	if s.expires != 0 {
 		r.Left = time.Duration(max(s.expires-now, 0))
 	}
@@ -69,7 +73,7 @@ func (s *session) take(r *Record, now int64) {
 	} else {
 		s.touched = s.touched || r.Touched
 	}
-	s.lock, s.expires = 0, 0
+	s.lock, s.lockedAt, s.expires = r.Lock, now-int64(r.LockAge), 0
 	if r.Timeout != 0 {
 		s.expires = now + int64(r.Left)
 	}

@@ -44,14 +44,15 @@ type session struct {
 type busy struct {
 	inquiry  *inquiry
 	handover *Handover
-	to       string // moved: the node that it was given to
-	// reserved counts requests of this node that waited for the session and have not been served
-	// yet; it does not move on before they were.
-	reserved int
+	to       string  // moved: the node that it was given to
+	turns    []*turn // who waits for it, in the order of arrival
+	// stays: a session that was fetched for nobody who still waits does not move on before that
+	// (monotonic ns), unless a request has found it.
+	stays int64
 	// promises: nodes that are about to create the key and were told that it is missing here,
 	// and until when (monotonic ns) that is remembered.
 	promises map[string]int64
-	// changed is closed when the session stops being frozen or reserved. Made by who waits first.
+	// changed is closed when the session comes, goes or ends. Made by who waits first.
 	changed chan struct{}
 }
 
@@ -115,15 +116,29 @@ func (s *session) wake() {
 func (s *session) idle() {
 	b := s.busy
 	if b != nil && b.inquiry == nil && b.handover == nil && b.to == "" &&
-		b.reserved == 0 && len(b.promises) == 0 && b.changed == nil {
+		len(b.turns) == 0 && b.stays == 0 && len(b.promises) == 0 && b.changed == nil {
 		s.busy = nil
 	}
 }
 
-// apply carries out a request on a session that is held, unlocked from any hand-over and not
-// expired, by the rules of [MS-ASP] 3.1.5 as .NET's StateRuntime.cs has them. The order of
-// the checks matters. The shard is locked.
+// apply carries out a request on a session that is held and not expired, and then serves those who
+// wait for it. The shard is locked.
 func (st *Store) apply(sh *shard, s *session, r *Request, now instant) Answer {
+	a := st.carryOut(sh, s, r, now)
+	if s.busy != nil {
+		if s.busy.stays != 0 {
+			s.busy.stays = 0
+			s.wake()
+		}
+		st.serveTurns(sh, s, now)
+		s.idle()
+	}
+	return a
+}
+
+// carryOut carries out a request on a session that is held and not expired, by the rules of [MS-ASP] 3.1.5 as .NET's StateRuntime.cs has them. The order of
+// the checks matters. The shard is locked.
+func (st *Store) carryOut(sh *shard, s *session, r *Request, now instant) Answer {
 	s.renew(now.mono)
 	var a Answer
 	if s.flags&FlagUninitialized != 0 && (r.Op == Get || r.Op == Acquire || r.Op == Release) {

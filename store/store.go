@@ -14,9 +14,15 @@ import (
 type Options struct {
 	Node     string // this node's name; of two nodes that create one key, the smaller name does
 	Instance uint64 // this run of the node; see HandoverID
-	// FetchTimeout is the longest that Do waits for other nodes.
+	// FetchTimeout is the longest that Do waits.
 	FetchTimeout time.Duration
-	Log          *slog.Logger // nil: discarded
+	// LockWait is how long a request that reads waits for a lock, less than FetchTimeout; 0: it is told
+	// at once that the session is locked.
+	LockWait time.Duration
+	// Waited, if set, is told how long a request has waited that met a lock, whatever came of it. It
+	// should return at once.
+	Waited func(time.Duration)
+	Log    *slog.Logger // nil: discarded
 }
 
 // Store keeps the sessions of one node. All methods are safe for concurrent use.
@@ -24,6 +30,11 @@ type Store struct {
 	node         string
 	instance     uint64
 	fetchTimeout time.Duration
+	lockWait     time.Duration
+	waited       func(time.Duration)
+	turns        atomic.Int64 // that wait in all
+	leaving      atomic.Bool
+	handOut      atomic.Uint64 // calls of HandOut
 	log          *slog.Logger
 	farm         Farm // nil: stand-alone
 
@@ -48,7 +59,8 @@ func New(o Options) *Store {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	st := &Store{
-		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout, log: o.Log,
+		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout,
+		lockWait: o.LockWait, waited: o.Waited, log: o.Log,
 		clock: newClock(), seed: maphash.MakeSeed(), heard: newHeard(), receipts: newReceipts(),
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
@@ -77,16 +89,19 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	now := st.clock.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return st.try(sh, sh.sessions[string(r.Key)], r, now)
+	return st.try(sh, sh.sessions[string(r.Key)], r, now, st.lockWait > 0)
 }
 
-// try is Try under the shard's lock; s is nil where nothing is known of the key.
-func (st *Store) try(sh *shard, s *session, r *Request, now instant) (Answer, bool) {
+// try is Try under the shard's lock; s is nil where nothing is known of the key. With wait, a request
+// that reads and meets a lock is not answered.
+func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) (Answer, bool) {
 	if s != nil && s.expired(now.mono) {
 		sh.expire(s)
 		s = sh.sessions[string(r.Key)]
 	}
 	switch {
+	case s != nil && s.state == held && wait && s.lock != 0 && wants(r.Op) == Move:
+		return Answer{}, false
 	case s != nil && s.state == held:
 		return st.apply(sh, s, r, now), true
 	case st.farm == nil:
@@ -140,6 +155,8 @@ func (st *Store) Undo(key []byte, a Answer) {
 		s.flags |= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
 	}
+	st.serveTurns(sh, s, now)
+	s.idle()
 }
 
 // Stats are the store's counters. The first four are those of the Windows performance object
@@ -152,12 +169,14 @@ type Stats struct {
 	Bytes     int64  // of the keys and bodies of the sessions held
 	Conflicts uint64 // stale copies of sessions that were dropped
 	Ahead     uint64 // records that came with a stamp more than a minute ahead of this node's clock
+	Waiting   int    // requests, and other nodes, that wait for a session
 	Doubts    int    // hand-overs of which it is not known whether they arrived
 }
 
 // Stats adds up the counters of all shards.
 func (st *Store) Stats() Stats {
-	x := Stats{Conflicts: st.conflicts.Load(), Ahead: st.ahead.Load(), Doubts: st.doubts.count()}
+	x := Stats{Conflicts: st.conflicts.Load(), Ahead: st.ahead.Load(),
+		Waiting: int(st.turns.Load()), Doubts: st.doubts.count()}
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()

@@ -29,6 +29,7 @@ type dialler struct {
 	// guarded by mesh.mu:
 	node     string   // who was found there; empty: nobody yet
 	resolved []string // what the address stood for when it was last dialled
+	good     string   // which of them answered last
 	self     bool     // this node itself was found there
 	refused  bool     // one side does not accept the other
 	reason   string   // why there is no link
@@ -118,11 +119,11 @@ func (d *dialler) failed(err error, refused bool) {
 	}
 }
 
-// found notes who is at the address.
-func (d *dialler) found(name string) {
+// found notes who is at the address, and at which of those that it stands for.
+func (d *dialler) found(name string, at *net.UDPAddr) {
 	d.mesh.mu.Lock()
 	defer d.mesh.mu.Unlock()
-	d.node, d.refused, d.reason = name, false, ""
+	d.node, d.good, d.refused, d.reason = name, at.String(), false, ""
 }
 
 // try dials the addresses that the name has at this moment, one after the other, and serves the link
@@ -136,8 +137,11 @@ func (d *dialler) try() error {
 	}
 	d.mesh.mu.Lock()
 	d.resolved = d.resolved[:0]
-	for _, a := range addrs {
+	for i, a := range addrs {
 		d.resolved = append(d.resolved, a.String())
+		if a.String() == d.good {
+			addrs[0], addrs[i] = addrs[i], addrs[0] // the others may cost some seconds each
+		}
 	}
 	d.mesh.mu.Unlock()
 	for _, a := range addrs {
@@ -194,7 +198,7 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 		// The listener hears of it; an error would be that it is closed already.
 		_ = conn.CloseWithError(code, "no link")
 		if l != nil {
-			d.found(l.peer.Node)
+			d.found(l.peer.Node, to)
 			return nil // linked already: the other way round
 		}
 		return err
@@ -208,7 +212,7 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 		l.close(closeTwin, text)
 		return &refusedError{text}
 	}
-	d.found(l.peer.Node)
+	d.found(l.peer.Node, to)
 	cancel()
 	if old, used := m.install(l); used {
 		m.begin(l, old)

@@ -23,6 +23,12 @@
 // that is out does not keep it waiting: then the giver serves its own copy again, and the two settle
 // when they meet, so that one of them holds it in the end.
 //
+// # A node that stops
+//
+// [Mesh.Drain] gives all sessions away, on several streams to each linked node (drain.go), and [Mesh.GoodBye]
+// tells them that nothing is left. A node that leaves takes nothing in, and goes on answering: writes
+// to what has left are passed on. It is called drained then, and nobody waits for it.
+//
 // # Who is up
 //
 // A link sends a ping every second; QUIC's idle time-out of 5 s ends a dead one. A node without a link

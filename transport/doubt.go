@@ -18,7 +18,7 @@ import (
 func (m *Mesh) doubted(name string) {
 	m.mu.Lock()
 	n := m.nodes[name]
-	out := n != nil && (n.state == Out || n.state == Lost)
+	out := n != nil && (n.state == Out || n.gone())
 	m.mu.Unlock()
 	if out {
 		m.promote(name)
@@ -183,7 +183,7 @@ func (m *Mesh) awaited(l *link, served bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
-		if n.link == nil && (n.state != Lost || served && time.Since(l.since) < meeting) {
+		if n.link == nil && (!n.gone() || served && time.Since(l.since) < meeting) {
 			return true
 		}
 	}

@@ -28,15 +28,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // farm is a number of nodes on a simulated network, in virtual time. All of a node is real but its
 // network: store, mesh, QUIC, TLS, certificates, files.
 type farm struct {
-	t      *testing.T
-	dir    string
-	ca     *certs.CA
-	net    *network
-	delay  time.Duration // one way
-	nodes  map[string]*testNode
-	config func(*Config) // changes that a test wants
-	clock  time.Duration // how far a machine's clock is ahead when its node starts
-	log    *logBuffer
+	t        *testing.T
+	dir      string
+	ca       *certs.CA
+	net      *network
+	delay    time.Duration // one way
+	nodes    map[string]*testNode
+	config   func(*Config) // changes that a test wants
+	lockWait time.Duration // of all nodes' stores
+	clock    time.Duration // how far a machine's clock is ahead when its node starts
+	log      *logBuffer
 }
 
 // testNode is one run of a node.
@@ -255,7 +256,7 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 	if f.config != nil {
 		f.config(&c)
 	}
-	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, Log: log})
+	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait, Log: log})
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)

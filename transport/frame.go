@@ -19,11 +19,13 @@ import (
 // A stream begins with the frame of whoever opened it, and that says what the stream is for:
 //
 //	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
-//	          then pings and pongs in both directions for as long as the link lives
+//	          then pings and pongs in both directions for as long as the link lives, and at times
+//	          bye (the sender stops and holds nothing) and forget (a node will not come back)
 //	ping      in place of a hello: pong comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
 //	forward   answer comes back
+//	give      receipt comes back, and any number of both may follow
 //	doubt     fate comes back
 //	settle    settlement comes back
 type kind uint8
@@ -43,6 +45,9 @@ const (
 	kindFate
 	kindSettle
 	kindSettlement
+	kindGive
+	kindBye
+	kindForget
 )
 
 const (
@@ -102,7 +107,8 @@ type ping struct {
 type question struct {
 	Want   store.Want    `cbor:"1,keyasint"`
 	Key    string        `cbor:"2,keyasint"`
-	Within time.Duration `cbor:"3,keyasint"` // how long the asker waits for the reply
+	Within time.Duration `cbor:"3,keyasint"`           // how long the asker waits for the reply
+	Wait   time.Duration `cbor:"4,keyasint,omitempty"` // how much of that for a lock
 }
 
 type reply struct {
@@ -130,18 +136,20 @@ type recordHead struct {
 	Cookie  int32         `cbor:"7,keyasint"`
 	Floor   int32         `cbor:"8,keyasint,omitempty"`
 	Touched bool          `cbor:"9,keyasint,omitempty"`
+	Lock    int32         `cbor:"11,keyasint,omitempty"`
+	LockAge time.Duration `cbor:"12,keyasint,omitempty"`
 	Size    int64         `cbor:"10,keyasint"` // of the body
 }
 
 func headOf(r *store.Record) *recordHead {
 	return &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
-		Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Size: int64(len(r.Body))}
+		Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Lock: r.Lock, LockAge: r.LockAge, Size: int64(len(r.Body))}
 }
 
 // record gives the session that the head announces, without its body, and not yet checked.
 func (h *recordHead) record(key string) store.Record {
 	return store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
-		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched}
+		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched, Lock: h.Lock, LockAge: h.LockAge}
 }
 
 type receipt struct {

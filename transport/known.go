@@ -96,8 +96,8 @@ func (m *Mesh) recall() {
 		}
 		n := m.node(k.Node)
 		n.site, n.addr, n.reason = plain(k.Site), plain(k.Addr), "not linked yet since the start"
-		if k.State == Lost {
-			n.state, n.since = Lost, k.Since
+		if k.State == Lost || k.State == Drained {
+			n.state, n.since = k.State, k.Since
 			continue
 		}
 		m.await(n, m.config.Grace, Out)

@@ -39,6 +39,7 @@ type link struct {
 	since    time.Time
 	control  *quic.Stream
 	suspect  atomic.Bool
+	drained  atomic.Bool  // the other side has said good-bye with nothing left over
 	streams  atomic.Int64 // that are open, in both directions
 	bad      sync.Once    // it has been closed for misbehaviour
 
@@ -85,6 +86,10 @@ func (l *link) run() {
 		return // another link has taken its place
 	}
 	m.unlinked(l.node, reason)
+	if l.drained.Load() {
+		m.log.Info("a node has left, and nobody waits for it: it has handed over all its sessions", "peer", l.node.name)
+		return
+	}
 	m.log.Warn("a link has ended", "peer", l.node.name, "addr", l.conn.RemoteAddr().String(), "reason", reason)
 }
 
@@ -211,6 +216,13 @@ func (l *link) readControl() {
 }
 
 func (l *link) controlFrame(k kind, data []byte) error {
+	switch k {
+	case kindBye:
+		l.drained.Store(true)
+		return nil
+	case kindForget:
+		return l.forgotten(data)
+	}
 	var p ping
 	if err := decode(data, &p); err != nil {
 		return err

@@ -16,11 +16,12 @@ const (
 	Connecting State = "connecting" // not linked, for less than the grace time
 	Out        State = "out"        // not linked for the grace time
 	Lost       State = "lost"       // out for so long that what only it held is missing
+	Drained    State = "drained"    // it has stopped, and left no session behind
 	Refused    State = "refused"    // one of the two does not accept the other
 )
 
 // States are all of them, for tables.
-var States = []State{Up, Suspect, Connecting, Out, Lost, Refused}
+var States = []State{Up, Suspect, Connecting, Out, Lost, Drained, Refused}
 
 // node is another node of the farm, by name. Mesh.mu guards it.
 type node struct {
@@ -60,11 +61,14 @@ func (m *Mesh) linkTo(name string) *link {
 	return nil
 }
 
-func (m *Mesh) isLost(name string) bool {
+// gone: nobody waits for it. What only it held is missing, or it held nothing.
+func (n *node) gone() bool { return n.state == Lost || n.state == Drained }
+
+func (m *Mesh) isGone(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
-	return n != nil && n.state == Lost
+	return n != nil && n.gone()
 }
 
 // linked makes a node up. m.mu is held.
@@ -83,11 +87,17 @@ func (m *Mesh) linked(n *node, l *link) {
 }
 
 // unlinked begins to wait for a node to come back: it is out after the grace time and lost after
-// LostAfter more. m.mu is held.
+// LostAfter more. One that has said good-bye is not waited for. m.mu is held.
 func (m *Mesh) unlinked(n *node, reason string) {
+	drained := n.link.drained.Load()
 	n.link, n.suspect, n.reason = nil, time.Time{}, reason
 	n.state, n.since = Connecting, time.Now()
-	m.await(n, m.config.Grace, Out)
+	if drained {
+		n.state, n.reason = Drained, ""
+		m.wg.Go(func() { m.promote(n.name) })
+	} else {
+		m.await(n, m.config.Grace, Out)
+	}
 	m.changed()
 	m.saveNodes()
 }
@@ -175,7 +185,7 @@ func (m *Mesh) silent(l *link) {
 // not lost, or configured, never reached, and waited for only a short time yet. m.mu is held.
 func (m *Mesh) unknowable() bool {
 	for _, n := range m.nodes {
-		if n.link == nil && n.state != Lost {
+		if n.link == nil && !n.gone() {
 			return true
 		}
 	}

@@ -173,7 +173,7 @@ func (g *gathering) follow(name string, epoch uint64) {
 	g.followed[name] = epoch
 	if l := m.linkTo(name); l != nil {
 		g.put(l)
-	} else if !m.isLost(name) {
+	} else if !m.isGone(name) {
 		g.unknown = true
 	}
 }
@@ -197,7 +197,7 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 	// that it brings is taken in. The moment more is for silent: by then it has been suspect for
 	// the grace time.
 	if err = s.SetDeadline(end.Add(m.config.Grace + 100*time.Millisecond)); err == nil {
-		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Within: max(time.Until(end)*4/5, 0)})
+		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(end)*4/5, 0)})
 	}
 	var rep reply
 	if err == nil {
@@ -281,19 +281,9 @@ func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(
 		return
 	}
 	id := store.HandoverID{Giver: r.Giver, N: r.Number}
-	got := m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
-	back := receipt{Accepted: got.Accepted}
-	switch {
-	case got.Accepted:
+	back, here := m.takeIn(l, id, rec)
+	if here {
 		r.kind = broughtIt
-		m.metrics.handover(incoming, "received")
-	case got.Version != store.Version{}:
-		// What is here is newer. It may be a deletion, or the session: the store looks again.
-		r.kind = broughtIt
-		back.Version = toVersion(got.Version)
-		m.metrics.handover(incoming, "declined")
-	default:
-		m.metrics.handover(incoming, "refused")
 	}
 	tell(r)
 	if err := s.SetDeadline(time.Now().Add(stall)); err != nil {
@@ -309,6 +299,22 @@ func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(
 	if _, err := s.Read(one[:]); errors.Is(err, io.EOF) {
 		m.store.Settled(id)
 	}
+}
+
+// takeIn has the store take a session over and gives the receipt. here says that the store knows what
+// the session is now: it has taken this record, or has a newer one, which may be a deletion.
+func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back receipt, here bool) {
+	got := m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
+	switch {
+	case got.Accepted:
+		m.metrics.handover(incoming, "received")
+		return receipt{Accepted: true}, true
+	case got.Version != store.Version{}:
+		m.metrics.handover(incoming, "declined")
+		return receipt{Version: toVersion(got.Version)}, true
+	}
+	m.metrics.handover(incoming, "refused")
+	return receipt{}, false
 }
 
 // readRecord reads the session that follows a reply, for as long as bytes arrive.

@@ -24,6 +24,8 @@ func (l *link) serve(s *stream) {
 			err = l.serveQuestion(s, header)
 		case kindForward:
 			err = l.serveForward(s, header)
+		case kindGive:
+			err = l.serveGives(s, header)
 		case kindDoubt:
 			err = l.serveDoubt(s, header)
 		case kindSettle:
@@ -67,7 +69,8 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	}
 	ctx, cancel := l.within(q.Within)
 	defer cancel()
-	rep := l.mesh.store.Asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want})
+	rep := l.mesh.store.Asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want,
+		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
 	if rep.Kind == store.ReplyFound {
 		return l.handOver(s, rep.Handover)
 	}

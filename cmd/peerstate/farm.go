@@ -46,7 +46,13 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	}
 	n.store.Join(mesh)
 	n.mesh = mesh
-	n.onStop(func(context.Context) error { return mesh.Close() })
+	n.onStop(func(ctx context.Context) error {
+		// The web server is gone by now: no session can come any more.
+		if err := mesh.GoodBye(ctx); err != nil {
+			n.log.Debug("no good-bye was said", "reason", err)
+		}
+		return mesh.Close()
+	})
 	return nil
 }
 

@@ -42,6 +42,7 @@ func (n *sidecar) metrics() admin.Metrics {
 		SessionsTotal:     stats.Total,
 		SessionsAbandoned: stats.Abandoned,
 		SessionsTimedOut:  stats.TimedOut,
+		LockWaiters:       stats.Waiting,
 		SessionsBytes:     stats.Bytes,
 		Conflicts:         stats.Conflicts,
 		StampsAhead:       stats.Ahead,

@@ -26,6 +26,10 @@ func (s *settings) contradictions() (wrong wrongSettings) {
 		say("PEERSTATE_FETCH_TIMEOUT is %q: it should be below %v, when ASP.NET gives up and shows an error page",
 			s.value("FetchTimeout"), stateNetworkTimeout)
 	}
+	if time.Duration(s.LockWait) >= s.FetchTimeout {
+		say("PEERSTATE_LOCK_WAIT is %q: it should be below PEERSTATE_FETCH_TIMEOUT (%v), the longest that a request waits",
+			s.value("LockWait"), s.FetchTimeout)
+	}
 	if clash(s.Listen, s.AdminListen) {
 		say("PEERSTATE_ADMIN_LISTEN is %q, the same port as PEERSTATE_LISTEN: it should be another, such as 127.0.0.1:42426",
 			s.value("AdminListen"))

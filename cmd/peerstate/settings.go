@@ -29,9 +29,12 @@ type settings struct {
 	AdminListen  listenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
 	FetchTimeout time.Duration `env:"FETCH_TIMEOUT" envDefault:"2500ms" doc:"longest a request waits for peers"`
 	MissingGrace time.Duration `env:"MISSING_GRACE" envDefault:"5s" doc:"a node not up for this long is out"`
+	LockWait     lockWait      `env:"LOCK_WAIT" envDefault:"400ms" doc:"how long a request waits for a lock before it is told 423; 0: not at all"`
 	LostAfter    time.Duration `env:"LOST_AFTER" envDefault:"60s" doc:"a node out for this long is lost: what only it held is missing"`
 	MaxBody      byteSize      `env:"MAX_BODY" envDefault:"64MiB" doc:"largest single session"`
 	MaxConns     count         `env:"MAX_CONNS" envDefault:"10000" doc:"connections from web servers"`
+	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"30s" doc:"time for handing sessions over on a stop"`
+	Control      controlPath   `env:"CONTROL" envDefault:"" empty:"by the port of LISTEN" doc:"control socket, for the commands drain and forget: a path, or a pipe's name on Windows; empty: by the port of LISTEN"`
 	StatusLine   statusLine    `env:"STATUS_LINE" envDefault:"http" doc:"http: HTTP/1.1 200 OK; bare: 200 OK"`
 	LogLevel     logLevel      `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	LogFormat    logFormat     `env:"LOG_FORMAT" envDefault:"text" doc:"text: for people, coloured on a terminal; json: for collectors"`

@@ -44,6 +44,7 @@ func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
 	want := &settings{
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
+		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second,
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
 	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -64,6 +65,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_FETCH_TIMEOUT=1s
 		PEERSTATE_MISSING_GRACE=2s
 		PEERSTATE_LOST_AFTER=3m
+		PEERSTATE_LOCK_WAIT=0
+		PEERSTATE_DRAIN_TIMEOUT=1m
+		PEERSTATE_CONTROL=/tmp/here.sock
 		PEERSTATE_MAX_BODY=1 MB
 		PEERSTATE_MAX_CONNS=7
 		PEERSTATE_STATUS_LINE=bare
@@ -75,6 +79,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Peers: peerAddrs{"tokyo:42425", "[2001:db8::7]:42425"}, Site: "Frankfurt am Main #1",
 		PeerListen: "[::]:42435", AdminListen: "localhost:0",
 		FetchTimeout: time.Second, MissingGrace: 2 * time.Second, LostAfter: 3 * time.Minute,
+		DrainTimeout: time.Minute, Control: "/tmp/here.sock",
 		MaxBody: 1000000, MaxConns: 7, StatusLine: "bare", LogLevel: logLevel(slog.LevelDebug), LogFormat: "json",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -128,6 +133,8 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"FETCH_TIMEOUT", "10s", "below 10s"},
 		{"MISSING_GRACE", "soon", "a duration"},
 		{"LOST_AFTER", "0", "above 0"},
+		{"LOCK_WAIT", "-1s", "0 for not waiting"},
+		{"DRAIN_TIMEOUT", "never", "above 0"},
 		{"MAX_BODY", "64XB", "64MiB"},
 		{"MAX_BODY", "-1", "64MiB"},
 		{"MAX_BODY", "0", "64MiB"},

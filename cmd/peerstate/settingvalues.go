@@ -23,10 +23,13 @@ type (
 	listenAddr string   // host:port, the host may be empty (all addresses), the port may be 0 (a free one)
 	peerAddrs  []string // host:port each, complete
 	siteName   string
-	byteSize   int64
-	count      int
-	statusLine string // "http" or "bare"
-	logFormat  string // "text" or "json"
+	// lockWait may be 0, which a time-out may not.
+	lockWait    time.Duration
+	controlPath string // a path, or a pipe's name on Windows
+	byteSize    int64
+	count       int
+	statusLine  string // "http" or "bare"
+	logFormat   string // "text" or "json"
 	// logLevel is a slog.Level that reads four words only, not "INFO+4".
 	logLevel slog.Level
 )
@@ -38,6 +41,7 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[byteSize]():      parser(parseByteSize),
 	reflect.TypeFor[count]():         parser(parseCount),
 	reflect.TypeFor[time.Duration](): parser(parseDuration),
+	reflect.TypeFor[lockWait]():      parser(parseLockWait),
 	reflect.TypeFor[bool]():          parser(parseBool),
 	reflect.TypeFor[statusLine]():    oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
 	reflect.TypeFor[logFormat]():     oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
@@ -123,6 +127,14 @@ func parseDuration(v string) (time.Duration, error) {
 		return 0, errors.New("a duration above 0 with its unit, such as 2500ms, 5s or 2m")
 	}
 	return d, nil
+}
+
+func parseLockWait(v string) (lockWait, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 0 {
+		return 0, errors.New("a duration with its unit, such as 400ms, or 0 for not waiting")
+	}
+	return lockWait(d), nil
 }
 
 func parseBool(v string) (bool, error) {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
 	"peerstate/proxy"
@@ -32,6 +34,12 @@ type sidecar struct {
 	mesh     *transport.Mesh // nil: stand-alone
 	store    *store.Store
 	web      *proxy.Server
+	waits    prometheus.Histogram // for locks
+
+	drainOnce sync.Once
+	drainErr  error         // what came of it
+	told      chan struct{} // closed when a command says that the sidecar is to stop
+	tellOnce  sync.Once
 
 	running sync.WaitGroup
 	failed  chan error                    // a listener that ended without having been told to
@@ -41,6 +49,7 @@ type sidecar struct {
 // What /readyz says when the sidecar is not ready.
 const (
 	starting = "starting"
+	draining = "draining: the sessions are handed over to the other nodes"
 	stopping = "stopping: the sidecar was told to"
 )
 
@@ -54,7 +63,7 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("find out this machine's name: %w", err)
 	}
-	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 3)}
+	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 4), told: make(chan struct{}), waits: newLockWaits()}
 	if s.CertDir != "" {
 		if n.certs, err = loadCertificates(s); err != nil {
 			return err
@@ -67,8 +76,15 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 		select {
 		case <-ctx.Done():
 			log.Info("stopping")
+		case <-n.told:
+			log.Info("stopping, as a command said")
 		case err = <-n.failed:
 			log.Error("stopping, as a part has failed", "error", err)
+		}
+	}
+	if n.store != nil {
+		if derr := n.drain(func(transport.DrainProgress) {}); derr != nil {
+			log.Error("sessions are left behind", "error", derr)
 		}
 	}
 	n.enter(stopping)
@@ -79,6 +95,9 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 	return err
 }
 
+// tellToStop ends serve.
+func (n *sidecar) tellToStop() { n.tellOnce.Do(func() { close(n.told) }) }
+
 // enter says that the sidecar is not ready, and why; "" says that it is.
 func (n *sidecar) enter(phase string) { n.phase.Store(&phase) }
 
@@ -86,8 +105,12 @@ func (n *sidecar) enter(phase string) { n.phase.Store(&phase) }
 // error.
 func (n *sidecar) start(ctx context.Context, host string) error {
 	s := n.settings
-	n.store = store.New(store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout, Log: n.log})
+	n.store = store.New(store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout,
+		LockWait: time.Duration(s.LockWait), Waited: func(d time.Duration) { n.waits.Observe(d.Seconds()) }, Log: n.log})
+	tuning, stopTuning := context.WithCancel(context.Background())
+	n.running.Go(func() { n.store.TuneGC(tuning) })
 	n.onStop(func(context.Context) error {
+		stopTuning()
 		n.store.Close()
 		return nil
 	})
@@ -112,6 +135,7 @@ func (n *sidecar) start(ctx context.Context, host string) error {
 		n.serveAdmin(l, host)
 		ready = append(ready, "admin", l.Addr().String())
 	}
+	n.serveControl(ctx)
 	// The web server comes last: from its first request on everything has to work.
 	if s.Listen != "" {
 		l, err := listenTCP(ctx, "PEERSTATE_LISTEN", s.Listen)
@@ -126,14 +150,22 @@ func (n *sidecar) start(ctx context.Context, host string) error {
 	return nil
 }
 
+// newLockWaits makes the histogram of how long requests waited that met a lock.
+func newLockWaits() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peerstate_lock_wait_seconds",
+		Help:    "How long requests waited that met a lock, whatever came of it.",
+		Buckets: []float64{0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 2.5}})
+}
+
 func (n *sidecar) serveAdmin(l net.Listener, host string) {
 	names := []string{host}
 	if h, _, err := net.SplitHostPort(string(n.settings.AdminListen)); err == nil {
 		names = append(names, h)
 	}
 	config := admin.Config{Source: n.source(), Names: names, Version: buildVersion(), Log: n.log}
+	config.Collectors = []prometheus.Collector{n.waits}
 	if n.mesh != nil {
-		config.Collectors = n.mesh.Collectors()
+		config.Collectors = append(config.Collectors, n.mesh.Collectors()...)
 	}
 	a := admin.New(config)
 	n.running.Go(func() {

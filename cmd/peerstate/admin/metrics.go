@@ -20,6 +20,7 @@ type Metrics struct {
 	SessionsAbandoned uint64
 	SessionsTimedOut  uint64
 
+	LockWaiters   int // requests, and other nodes, that wait for a session
 	SessionsBytes int64
 	Conflicts     uint64 // stale copies dropped
 	StampsAhead   uint64 // records from a clock that is far ahead
@@ -69,6 +70,7 @@ var (
 	sessionsTotal     = desc("sessions_total", "Sessions created.")
 	sessionsAbandoned = desc("sessions_abandoned_total", "Sessions ended by the application.")
 	sessionsTimedOut  = desc("sessions_timed_out_total", "Sessions ended by their own time.")
+	lockWaiters       = desc("lock_waiters", "Requests, and other nodes, that wait for a session.")
 	sessionsBytes     = desc("sessions_bytes", "Keys and contents of the sessions that this node holds.")
 	conflicts         = desc("conflicts_total", "Stale copies of sessions that were dropped.")
 	stampsAhead       = desc("stamps_ahead_total", "Records from a node whose clock is more than a minute ahead.")
@@ -136,6 +138,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(sessionsTotal, m.SessionsTotal)
 	counter(sessionsAbandoned, m.SessionsAbandoned)
 	counter(sessionsTimedOut, m.SessionsTimedOut)
+	gauge(lockWaiters, float64(m.LockWaiters))
 	gauge(sessionsBytes, float64(m.SessionsBytes))
 	counter(conflicts, m.Conflicts)
 	counter(stampsAhead, m.StampsAhead)

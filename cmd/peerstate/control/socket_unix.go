@@ -1,0 +1,69 @@
+//go:build !windows
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Default is where the control socket is without a setting: in the user's runtime directory, or root's,
+// or else in a directory of the user's own among the temporary files. It goes by the port of the state
+// protocol, so that several sidecars on one machine do not meet.
+func Default(port string) string {
+	name := "peerstate-" + port + ".sock"
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	if os.Geteuid() == 0 {
+		return filepath.Join("/var/run", name)
+	}
+	return filepath.Join(os.TempDir(), "peerstate-"+strconv.Itoa(os.Geteuid()), name)
+}
+
+// Listen opens the control socket for its owner only.
+func Listen(ctx context.Context, socket string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		return nil, fmt.Errorf("make the control socket's directory: %w", err)
+	}
+	if err := removeStale(ctx, socket); err != nil {
+		return nil, err
+	}
+	// Between the two calls nobody else can connect: the mask of new files is the process's, and this
+	// happens before anything else is started that makes files.
+	old := syscall.Umask(0o177)
+	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", socket)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("open the control socket: %w", err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("keep the control socket to its owner: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+func dial(ctx context.Context, socket string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+}
+
+// removeStale removes the socket file of a sidecar that was killed; one that answers stays.
+func removeStale(ctx context.Context, socket string) error {
+	if _, err := os.Lstat(socket); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if c, err := dial(ctx, socket); err == nil {
+		return errors.Join(fmt.Errorf("another sidecar answers at the control socket %s: set PEERSTATE_CONTROL to another path", socket), c.Close())
+	}
+	return os.Remove(socket)
+}

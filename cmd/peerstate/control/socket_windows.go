@@ -1,0 +1,29 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/Microsoft/go-winio"
+)
+
+// Default is the name of the pipe without a setting. It goes by the port of the state protocol, so
+// that several sidecars on one machine do not meet.
+func Default(port string) string { return `\\.\pipe\peerstate-` + port }
+
+// onlyOwners lets in the account that the sidecar runs as, SYSTEM and administrators.
+const onlyOwners = "D:P(A;;GA;;;OW)(A;;GA;;;SY)(A;;GA;;;BA)"
+
+// Listen opens the pipe.
+func Listen(_ context.Context, pipe string) (net.Listener, error) {
+	l, err := winio.ListenPipe(pipe, &winio.PipeConfig{SecurityDescriptor: onlyOwners})
+	if err != nil {
+		return nil, fmt.Errorf("open the control pipe %s: %w", pipe, err)
+	}
+	return l, nil
+}
+
+func dial(ctx context.Context, pipe string) (net.Conn, error) {
+	return winio.DialPipeContext(ctx, pipe)
+}

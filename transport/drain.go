@@ -1,0 +1,281 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"peerstate/store"
+)
+
+const (
+	// giveStreams is how many streams to each node give sessions away at the same time.
+	giveStreams = 4
+	// giveBatch is how many sessions are frozen at a time for one stream: those requests for them
+	// wait until the batch is through.
+	giveBatch = 32
+	// fullFor is how long a node is given nothing that has refused a session.
+	fullFor = time.Second
+)
+
+// give offers a session that the receiver has not asked for. A stream brings any number of them, each
+// with its body behind it; receipts come back in the same order. The giver ends the stream when it has
+// read them all.
+type give struct {
+	Key    string      `cbor:"1,keyasint"`
+	Giver  uint64      `cbor:"2,keyasint"`
+	Number uint64      `cbor:"3,keyasint"`
+	Record *recordHead `cbor:"4,keyasint"`
+}
+
+// DrainProgress is how far a drain has come.
+type DrainProgress struct {
+	Given int     `json:"given"` // sessions handed over so far
+	Left  int     `json:"left"`  // that are still here
+	Rate  float64 `json:"rate"`  // handed over a second, on average
+}
+
+// Drain hands all sessions over to the linked nodes, those first that no page has locked. From its begin
+// on the node takes no sessions in; it goes on answering. It ends when all are gone, when ctx ends, or
+// when there is no node that could take any; the error says how many are left. report is called about
+// once a second, and at the end.
+func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
+	m.store.Leave()
+	begun := time.Now()
+	var given atomic.Int64
+	progress := func() DrainProgress {
+		n := int(given.Load())
+		return DrainProgress{Given: n, Left: m.store.Stats().Active, Rate: float64(n) / max(time.Since(begun).Seconds(), 0.001)}
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	full := map[*link]time.Time{}
+	for m.store.Stats().Active > 0 {
+		links := m.takers(full)
+		if len(links) == 0 && !m.anyLink() {
+			break
+		}
+		before := given.Load()
+		refused := m.giveRound(ctx, links, &given, func() {
+			select {
+			case <-tick.C:
+				report(progress())
+			default:
+			}
+		})
+		for _, l := range refused {
+			full[l] = time.Now()
+		}
+		if given.Load() > before {
+			continue
+		}
+		// Nothing went: all refuse, or what is left is in doubt. Some of that ends by itself.
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	last := progress()
+	report(last)
+	if last.Left > 0 && !m.anyLink() {
+		return fmt.Errorf("%d sessions could not be handed over: no other node is linked", last.Left)
+	}
+	if last.Left > 0 {
+		return fmt.Errorf("%d of %d sessions could not be handed over", last.Left, last.Left+last.Given)
+	}
+	return nil
+}
+
+// takers are the links to nodes that have not refused a session just now.
+func (m *Mesh) takers(full map[*link]time.Time) (links []*link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.link != nil && time.Since(full[n.link]) >= fullFor {
+			links = append(links, n.link)
+		}
+	}
+	return links
+}
+
+func (m *Mesh) anyLink() bool { return len(m.takers(nil)) > 0 }
+
+// giveRound gives away what can be given, on several streams to each node. The streams take the next
+// sessions when they are done with some, so that a faster node gets more. Locked ones go when there are
+// no others.
+func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64, each func()) (refused []*link) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for _, l := range links {
+		for range giveStreams {
+			all.Go(func() {
+				for _, locked := range []bool{false, true} {
+					if err := l.giveAway(ctx, locked, given, each); err != nil {
+						m.log.Debug("a node takes no more sessions", "peer", l.node.name, "error", err)
+						mu.Lock()
+						refused = append(refused, l)
+						mu.Unlock()
+						return
+					}
+				}
+			})
+		}
+	}
+	all.Wait()
+	return refused
+}
+
+// errRefused says that a node does not take a session.
+var errRefused = errors.New("it refused a session")
+
+// giveAway gives sessions to one node on one stream until there are none.
+func (l *link) giveAway(ctx context.Context, locked bool, given *atomic.Int64, each func()) error {
+	s, err := l.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	to := store.Peer{Node: l.node.name, Instance: l.instance}
+	for ctx.Err() == nil {
+		batch := l.mesh.store.HandOut(to, giveBatch, locked)
+		if len(batch) == 0 {
+			// The end of the stream says that all receipts were read.
+			return s.Close()
+		}
+		n, err := l.giveBatch(s, batch)
+		given.Add(int64(n))
+		each()
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(ctx.Err(), s.Close())
+}
+
+// giveBatch sends sessions and reads their receipts. What was not sent whole stays here; what has no
+// receipt is in doubt.
+func (l *link) giveBatch(s *stream, batch []*store.Handover) (given int, err error) {
+	m := l.mesh
+	sent := 0
+	for _, h := range batch {
+		head, ferr := appendFrame(make([]byte, 0, 512), kindGive, give{Key: h.Record.Key, Giver: h.ID.Giver, Number: h.ID.N, Record: headOf(&h.Record)})
+		if ferr == nil {
+			ferr = writeSlowly(s, head, h.Record.Body)
+		}
+		if ferr != nil {
+			err = fmt.Errorf("sending a session: %w", ferr)
+			break
+		}
+		sent++
+	}
+	for _, h := range batch[sent:] {
+		h.Declined(store.Version{})
+	}
+	for i, h := range batch[:sent] {
+		back, rerr := l.receipt(s, h)
+		if rerr != nil {
+			for _, h := range batch[i:sent] {
+				m.metrics.handover(outgoing, "doubt")
+				h.Doubt()
+			}
+			m.doubted(l.node.name)
+			return given, errors.Join(err, rerr)
+		}
+		switch {
+		case !back.Accepted:
+			m.metrics.handover(outgoing, "declined")
+			h.Declined(back.Version.of())
+			if back.Version == nil {
+				err = errors.Join(err, errRefused)
+			}
+		case h.Received():
+			m.metrics.handover(outgoing, "received")
+			given++
+		default:
+			m.resolve(l.node.name)
+			err = errors.Join(err, errors.New("a receipt came after this node had begun to serve its own copy again"))
+		}
+	}
+	return given, err
+}
+
+// serveGives takes in what a node that leaves gives away.
+func (l *link) serveGives(s *stream, header []byte) error {
+	m := l.mesh
+	var ids []store.HandoverID
+	for {
+		var g give
+		if err := decode(header, &g); err != nil {
+			return err
+		}
+		if err := checkKey(g.Key); err != nil {
+			return err
+		}
+		if g.Giver != l.instance {
+			return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
+		}
+		rec, err := m.readRecord(s, g.Key, g.Record)
+		if err != nil {
+			return err
+		}
+		id := store.HandoverID{Giver: g.Giver, N: g.Number}
+		back, _ := m.takeIn(l, id, rec)
+		if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+			return err
+		}
+		if err := writeFrame(s, kindReceipt, back); err != nil {
+			return err
+		}
+		ids = append(ids, id)
+		if err := s.SetReadDeadline(time.Now().Add(stall + m.config.FetchTimeout)); err != nil {
+			return err
+		}
+		var k kind
+		k, header, err = readFrame(s)
+		if errors.Is(err, io.EOF) {
+			break // the giver has read all receipts
+		}
+		if err != nil {
+			return err
+		}
+		if k != kindGive {
+			return fmt.Errorf("%w: kind %d among sessions that are given away", errFrame, k)
+		}
+	}
+	for _, id := range ids {
+		m.store.Settled(id)
+	}
+	return nil
+}
+
+// GoodBye tells the linked nodes, after Drain, that no session is left here, so that nobody waits for this
+// node. It is for when no request comes in any more; sessions that came since Drain are handed over first.
+// Nothing is said, and the error says why, if some are left.
+func (m *Mesh) GoodBye(ctx context.Context) error {
+	if err := m.Drain(ctx, func(DrainProgress) {}); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	for _, l := range m.takers(nil) {
+		all.Go(func() {
+			l.mu.Lock()
+			l.send(kindBye, bye{})
+			l.mu.Unlock()
+			if !l.alive(ctx) { // its pong comes after it has read the good-bye
+				m.log.Warn("a node could not be told that this one leaves; it will wait for it", "peer", l.node.name)
+			}
+		})
+	}
+	all.Wait()
+	return nil
+}
+
+// bye says that the sender stops, and holds no session any more.
+type bye struct{}

@@ -1,0 +1,67 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+
+	"peerstate/certs"
+)
+
+// forget tells that a node will not come back.
+type forget struct {
+	Node string `cbor:"1,keyasint"`
+}
+
+// Forget says that a node will not come back: nobody waits for it any more, and what only it held is
+// missing. The linked nodes are told. It is an error to forget a node that is linked, or was never known.
+// A node that comes back all the same is known again.
+func (m *Mesh) Forget(name string) error {
+	if err := m.forget(name); err != nil {
+		return err
+	}
+	for _, l := range m.takers(nil) {
+		l.mu.Lock()
+		l.send(kindForget, forget{Node: name})
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+func (m *Mesh) forget(name string) error {
+	m.mu.Lock()
+	n := m.nodes[name]
+	switch {
+	case n == nil:
+		m.mu.Unlock()
+		return fmt.Errorf("no node %q is known here", name)
+	case n.link != nil:
+		m.mu.Unlock()
+		return fmt.Errorf("%s is linked; stop it first (peerstate drain)", name)
+	}
+	if n.timer != nil {
+		n.timer.Stop()
+		n.timer = nil
+	}
+	delete(m.nodes, name)
+	m.changed()
+	m.saveNodes()
+	m.mu.Unlock()
+	m.log.Warn("a node is forgotten: nobody waits for it any more", "peer", name)
+	m.start(func() { m.promote(name) })
+	return nil
+}
+
+// forgotten takes another node's word for it.
+func (l *link) forgotten(data []byte) error {
+	var f forget
+	if err := decode(data, &f); err != nil {
+		return err
+	}
+	if err := certs.ValidName(f.Node); err != nil {
+		return errors.Join(errFrame, err)
+	}
+	if err := l.mesh.forget(f.Node); err != nil {
+		l.mesh.log.Debug("a node was not forgotten", "peer", l.node.name, "reason", err)
+	}
+	return nil
+}
