@@ -36,7 +36,7 @@ func checkIdle(st *Store) error {
 				errs = append(errs, fmt.Errorf("%v: %d still wait for it", s, len(b.turns)))
 			case s.state == frozen && !b.handover.doubtful:
 				errs = append(errs, fmt.Errorf("%v: in a hand-over that nobody will end", s))
-			case b.changed != nil && s.state != frozen:
+			case b.changed != nil && !s.holds():
 				errs = append(errs, fmt.Errorf("%v: somebody waits for nothing", s))
 			case s.state == absent && len(b.promises) == 0:
 				errs = append(errs, fmt.Errorf("%v: nothing is known and nothing under way", s))
@@ -96,7 +96,7 @@ func (st *Store) checkSession(s *session) error {
 	must(b.handover == nil || !b.handover.doubtful || st.doubts.has(b.handover), "in doubt, but nobody will ask")
 	must((s.state == moved) == (b.to != ""), "moved and a note of where to are not the same")
 	must(s.lock == 0 || s.state == held, "a lock on what is not held")
-	must(s.lock == 0 || s.lock == s.cookie, "the lock is not the last one that was given")
+	must(s.lock <= s.cookie, "a lock that was never given")
 	if s.holds() {
 		must(s.cookie >= 1 && s.floor <= s.cookie, "a cookie counter below its floor")
 		must(s.stamp > s.deleted, "no later than its own deletion")

@@ -80,6 +80,65 @@ func TestAReadWaitsForACreationThatIsUnderWay(t *testing.T) {
 	})
 }
 
+// TestACreatorTellsOfTheDeletionThatItRemembers, or the other one would store a session that loses to
+// copies from before the deletion.
+func TestACreatorTellsOfTheDeletionThatItRemembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := farm(t, "a", "b")
+		a, b := net.nodes[0], net.nodes[1]
+		b.put("k", "old", NoCookie)
+		b.delete("k", NoCookie)
+		gone := b.version("k").Stamp
+		net.on(func(message) bool { time.Sleep(time.Millisecond); return true })
+		var wg sync.WaitGroup
+		for _, n := range net.nodes {
+			wg.Go(func() { mustBe(t, n.name, n.insert("k", n.name), OK, "") })
+		}
+		wg.Wait()
+		net.mustHold(t, "k", "a")
+		if v := a.version("k"); v.Deleted != gone {
+			t.Errorf("created as %+v, while the last deletion was %d", v, gone)
+		}
+	})
+}
+
+// TestAPromiseOutlivesTheNoteOnWhichItWasGiven: the note of a move or a deletion ends while b, which was
+// told that the key is not here, has not yet created it.
+func TestAPromiseOutlivesTheNoteOnWhichItWasGiven(t *testing.T) {
+	for _, note := range []state{moved, deleted} {
+		synctest.Test(t, func(t *testing.T) {
+			net := farm(t, "a", "b", "c")
+			a, b, c := net.nodes[0], net.nodes[1], net.nodes[2]
+			a.do(Request{Op: Put, Key: []byte("k"), Timeout: 1})
+			left := movedNote
+			if note == deleted {
+				left = time.Minute + tombstoneExtra
+				a.delete("k", NoCookie)
+			} else {
+				c.get("k")
+				net.wg.Wait()
+			}
+			time.Sleep(left - time.Second/2)
+			if s, _ := a.entry("k"); s.state != note {
+				t.Fatalf("the note is %v", &s)
+			}
+			net.on(func(m message) bool {
+				if m.from == "c" && m.to == "b" {
+					time.Sleep(time.Second) // the answer that b waits for
+				}
+				return true
+			})
+			c.delete("k", NoCookie)
+			var wg sync.WaitGroup
+			wg.Go(func() { mustBe(t, "insert at b", b.insert("k", "b"), OK, "") })
+			time.Sleep(time.Second * 3 / 4)
+			wg.Go(func() { mustBe(t, "a visitor's first page at a", a.put("k", "a", NoCookie), OK, "") })
+			wg.Wait()
+			net.mustHold(t, "k", "b")
+		})
+	}
+}
+
 // TestHoweverManyNodesCreateAKeyOneSessionResults has three nodes create one key at nearly the same
 // moment over links that are slow by chance, many times.
 func TestHoweverManyNodesCreateAKeyOneSessionResults(t *testing.T) {
@@ -87,6 +146,15 @@ func TestHoweverManyNodesCreateAKeyOneSessionResults(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			net := farm(t, "a", "b", "c")
 			rnd := newChance(t, seed)
+			if seed%2 == 1 {
+				// There was one before, and the nodes have notes of it that point to each other.
+				net.nodes[0].put("k", "old", NoCookie)
+				for _, n := range []int{1, 2, rnd.n(3), rnd.n(3)} {
+					mustBe(t, "get of the old one", net.nodes[n].get("k"), OK, "old")
+				}
+				net.nodes[rnd.n(3)].delete("k", NoCookie)
+				net.wg.Wait()
+			}
 			net.on(func(message) bool { time.Sleep(rnd.upTo(5 * time.Millisecond)); return true })
 			var wg sync.WaitGroup
 			var told atomic.Int32

@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +25,7 @@ type network struct {
 // node is one of the stores, and its view of the others.
 type node struct {
 	*Store
+	lockWait time.Duration
 	net      *network
 	name     string
 	instance uint64
@@ -58,9 +56,15 @@ const fetchTimeout = 2500 * time.Millisecond
 // farm gives stores of these names, joined and empty. At the end of the test they are checked.
 func farm(t *testing.T, names ...string) *network {
 	t.Helper()
+	return waitingFarm(t, 0, names...)
+}
+
+// waitingFarm is farm with stores in which requests wait for a lock.
+func waitingFarm(t *testing.T, lockWait time.Duration, names ...string) *network {
+	t.Helper()
 	net := &network{cut: map[[2]string]bool{}}
 	for i, name := range names {
-		n := &node{net: net, name: name, instance: uint64(i + 1)}
+		n := &node{net: net, name: name, instance: uint64(i + 1), lockWait: lockWait}
 		n.start()
 		net.nodes = append(net.nodes, n)
 	}
@@ -77,7 +81,7 @@ func farm(t *testing.T, names ...string) *network {
 }
 
 func (n *node) start() {
-	n.Store = New(Options{Node: n.name, Instance: n.instance, FetchTimeout: fetchTimeout, Log: slog.New(slog.NewTextHandler(dbgW{}, nil))})
+	n.Store = New(Options{Node: n.name, Instance: n.instance, FetchTimeout: fetchTimeout, LockWait: n.lockWait})
 	n.Join(n)
 }
 
@@ -124,37 +128,7 @@ func (net *network) deliver(kind, from, to, key string) bool {
 	net.sent = append(net.sent, m)
 	hook := net.hook
 	net.mu.Unlock()
-	ok := (hook == nil || hook(m)) && net.linked(from, to)
-	{
-		dbg(key, "%v %v", m, ok)
-	}
-	return ok
-}
-
-var _ = os.Getenv
-
-type dbgW struct{}
-
-func (dbgW) Write(b []byte) (int, error) {
-	if strings.Contains(string(b), "two nodes") {
-		for i := range 3 {
-			for _, k := range []string{fmt.Sprint("counter ", i), fmt.Sprint("visitor ", i)} {
-				if strings.Contains(string(b), KeyHash(k)) {
-					dbg(k, "LOG %s", b)
-				}
-			}
-		}
-	}
-	return len(b), nil
-}
-
-var dbgLog = map[string][]string{}
-var dbgMu sync.Mutex
-
-func dbg(k, f string, a ...any) {
-	dbgMu.Lock()
-	defer dbgMu.Unlock()
-	dbgLog[k] = append(dbgLog[k], time.Now().Format("05.000000 ")+fmt.Sprintf(f, a...))
+	return (hook == nil || hook(m)) && net.linked(from, to)
 }
 
 // count tells how many messages of a kind a node has sent.
@@ -271,7 +245,6 @@ func (n *node) askOne(end time.Time, to *node, q Question, tell func(said)) {
 		tell(nothing)
 		return
 	}
-	dbg(q.Key, "RECEIVE %v at %s: %+v", h.ID, n.name, rec.Version())
 	got := n.Receive(Peer{Node: to.name, Instance: to.instance}, h.ID, rec)
 	tell(said{node: to.name, arrived: got.Accepted || got.Version != Version{}})
 	switch {
@@ -317,7 +290,6 @@ func (n *node) resolve() {
 				f = n.elsewhere(h.Record.Key, f)
 			}
 			other := h.Resolve(f, to.instance)
-			dbg(h.Record.Key, "RESOLVE at %s: %v to %s: fate %+v; settle with %q: %v", n.name, h.ID, h.To.Node, f, other, n.net.holdersRaw(h.Record.Key))
 			if other != "" && !n.settle(h.Record.Key) {
 				h.Received() // too late, so it is in doubt again, and tried again
 			}
@@ -350,12 +322,9 @@ func (n *node) settle(key string) bool {
 			return false
 		}
 		s := other.Settle(key, v, holder.name)
-		dbg(key, "SETTLE asked %s about %+v of %s: %+v", other.name, v, holder.name, s)
 		if s.Kind == SettleMine {
 			if v != (Version{}) {
-				s2 := holder.Settle(key, s.Version, other.name)
-				dbg(key, "SETTLE asked %s about %+v of %s: %+v", holder.name, s.Version, other.name, s2)
-				s.Kind = s2.Kind
+				s.Kind = holder.Settle(key, s.Version, other.name).Kind
 			}
 			holder, v = other, s.Version
 		}
@@ -386,25 +355,10 @@ func (net *network) mustHold(t *testing.T, key string, want ...string) {
 }
 
 func (n *node) do(r Request) Answer {
-	{
-		dbg(string(r.Key), "BEGIN %s %v cookie %d flags %d", n.name, r.Op, r.Cookie, r.Flags)
+	if a, ok := n.Try(&r); ok {
+		return a
 	}
-	a, ok := n.Try(&r)
-	if !ok {
-		a = n.Do(context.Background(), &r)
-	}
-	{
-		dbg(string(r.Key), "END %s %v cookie %d flags %d: try %v %+v %v", n.name, r.Op, r.Cookie, r.Flags, ok, a, n.net.holdersRaw(string(r.Key)))
-	}
-	return a
-}
-func (net *network) holdersRaw(key string) (names []string) {
-	for _, n := range net.nodes {
-		if s, ok := n.entry(key); ok {
-			names = append(names, n.name+":"+s.String())
-		}
-	}
-	return names
+	return n.Do(context.Background(), &r)
 }
 
 func (n *node) get(key string) Answer {

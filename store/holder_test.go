@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -31,11 +30,6 @@ func TestNothingIsLostAndNoLockHeldTwiceWhateverTheNetworkDoes(t *testing.T) {
 			}
 			if n := s.conflicts(); n != 0 {
 				t.Errorf("%d conflicts", n)
-				for _, l := range dbgLog {
-					if strings.Contains(strings.Join(l, " "), "LOG") {
-						fmt.Println(strings.Join(l, "\n"))
-					}
-				}
 			}
 		})
 	}
@@ -82,8 +76,9 @@ type tally struct {
 }
 
 func newStorm(t *testing.T, seed uint64) *storm {
-	clear(dbgLog)
-	s := &storm{chance: newChance(t, seed), t: t, net: farm(t, "a", "b", "c")}
+	// Every other one with requests that wait for locks.
+	wait := time.Duration(seed%2) * 400 * time.Millisecond
+	s := &storm{chance: newChance(t, seed), t: t, net: waitingFarm(t, wait, "a", "b", "c")}
 	for i := range 3 {
 		c := &tally{key: fmt.Sprint("counter ", i), seen: map[uint64]int{}}
 		s.counters = append(s.counters, c)
@@ -184,17 +179,11 @@ func (s *storm) settle() {
 	for _, c := range s.counters {
 		if h := s.net.holders(c.key); len(h) != 1 {
 			s.t.Errorf("%s is held by %v", c.key, h)
-			for _, l := range dbgLog[c.key] {
-				fmt.Println(l)
-			}
 		}
 	}
 	for _, key := range s.churn {
 		if h := s.net.holders(key); len(h) > 1 {
 			s.t.Errorf("%s is held by %v", key, h)
-			for _, l := range dbgLog[key] {
-				fmt.Println(l)
-			}
 		}
 	}
 }
@@ -208,9 +197,6 @@ func (s *storm) cuts() {
 	s.net.link(a.name, b.name, false)
 	time.Sleep(s.upTo(time.Second))
 	if s.givesUp && s.n(2) == 0 {
-		for _, h := range a.Doubts(b.name) {
-			dbg(h.Record.Key, "OUT at %s of %s, %v", a.name, b.name, h.ID)
-		}
 		a.Out(b.name)
 		time.Sleep(s.upTo(time.Second))
 	}

@@ -11,9 +11,10 @@ import (
 
 // The collector lets the heap double before it runs. For a store that is a waste: nearly all of its
 // memory is sessions, which live for minutes, and a million of them of 1 KB would take 2.6 GB. On the
-// other hand one run looks at all of them, for about a second of CPU time, so that runs
-// must not follow each other too closely while many sessions are written. These say how much garbage
-// may gather instead.
+// other hand one run looks at all of them, for about a second of CPU time, so runs must not follow each
+// other too closely while many sessions are written. These say how much garbage may gather
+// instead. It costs memory for as long as the sessions live: what is freed between them is used again,
+// but is hardly ever a whole page that the system could have back.
 const (
 	headroomLeast = 32 << 20
 	headroomUsual = 128 << 20 // or as much as lives, if that is less
@@ -27,10 +28,9 @@ const (
 
 // TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a tenth of
 // what lives if that is more, and up to three tenths while sessions are written at a high rate. For a
-// small store it is as much as lives, at least 32 MB. When that is over, or many sessions have ended, it
-// has the collector run, which would otherwise not notice for minutes. TuneGC ends with ctx, and then
-// the setting is as it was before. It returns at once if the operator has set GOGC or GOMEMLIMIT. The
-// collector is the whole program's: one call is enough, however many stores there are.
+// small store it is as much as lives, at least 32 MB. When many sessions have ended and little
+// is written, it has the collector run, which would not notice for minutes. TuneGC ends with ctx, and
+// then the setting is as it was before. It returns at once if the operator has set GOGC or GOMEMLIMIT.
 func (st *Store) TuneGC(ctx context.Context) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -60,8 +60,8 @@ func (st *Store) TuneGC(ctx context.Context) {
 			}
 			last, held = time.Now(), st.Stats().Bytes
 		case <-calm.C:
-			if share > calmShare || held-st.Stats().Bytes > headroomUsual {
-				share = calmShare
+			share = calmShare
+			if held-st.Stats().Bytes > headroomUsual {
 				runtime.GC()
 			}
 		}

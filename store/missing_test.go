@@ -313,3 +313,32 @@ func TestThoseWhoWaitedForASessionAreServedBeforeItMovesOn(t *testing.T) {
 		}
 	})
 }
+
+// answers is a farm whose answers to questions are given one after the other.
+type answers []Verdict
+
+func (a *answers) Ask(context.Context, Question) Verdict {
+	v := (*a)[0]
+	*a = (*a)[1:]
+	return v
+}
+
+func (*answers) Forward(context.Context, string, *Request) (Answer, error) {
+	return Answer{}, ErrNotHere
+}
+
+// TestASessionThatArrivedAndIsGoneAgainIsAskedForAgain, as when what arrived was declined.
+func TestASessionThatArrivedAndIsGoneAgainIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, r := range []Request{{Op: Get}, {Op: Head}, {Op: Delete}} {
+			st := New(Options{Node: "a", FetchTimeout: fetchTimeout})
+			st.Join(&answers{{Outcome: Arrived}, {Outcome: Arrived}, {Outcome: Missing}})
+			r.Key = []byte("k")
+			mustBe(t, r.Op.String(), st.Do(t.Context(), &r), NotFound, "")
+			if n := st.entries(); n != 0 {
+				t.Errorf("%v: %d entries are left over", r.Op, n)
+			}
+			st.Close()
+		}
+	})
+}

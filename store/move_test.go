@@ -216,7 +216,7 @@ func TestANoteOfAMoveIsKeptForAWhile(t *testing.T) {
 			if r := asked(); r.Kind != ReplyMoved || r.Node != "b" || r.Epoch != 1 {
 				t.Errorf("just before %v: %+v, want that it moved to b", kept, r)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			if r := asked(); r.Kind != ReplyMissing {
 				t.Errorf("after %v: %+v, want missing", kept, r)
 			}

@@ -41,23 +41,14 @@ func TestWhenTwoCopiesMeetTheNewerOneStays(t *testing.T) {
 			a.net.link("b", "c", true)
 		}, "c"},
 	} {
-		for _, how := range []string{"settled", "moved to c", "moved to c, the other one first"} {
+		// Either they settle, or both come to c, and one of them late.
+		for how, late := range map[string]string{"settled": "", "moved to c, b late": "b", "moved to c, a late": "a"} {
 			synctest.Test(t, func(t *testing.T) {
 				net, a, b := double(t)
 				c.writes(a, b)
-				switch how {
-				case "settled":
-				case "moved to c":
+				if late != "" {
 					net.on(func(m message) bool {
-						if m.from == "b" {
-							time.Sleep(time.Millisecond)
-						}
-						return true
-					})
-					net.named("c").get("k")
-				default:
-					net.on(func(m message) bool {
-						if m.from == "a" {
+						if m.from == late {
 							time.Sleep(time.Millisecond)
 						}
 						return true
@@ -148,15 +139,6 @@ func TestAnOldCopyOfADeletedSessionIsDeclined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, a, b := double(t)
 		b.delete("k", 0)
-		time.Sleep(29 * time.Minute)
-		a.put("other", "", 0)
-		net.nodes[0].head("k") // keeps nothing: a's copy has expired by now
-		net.mustHold(t, "k")
-		a.resolve()
-	})
-	synctest.Test(t, func(t *testing.T) {
-		net, a, b := double(t)
-		b.delete("k", 0)
 		mustBe(t, "get where it was deleted", b.get("k"), NotFound, "")
 		net.mustHold(t, "k")
 		if s, _ := a.entry("k"); s.state != deleted || s.stamp != b.version("k").Stamp {
@@ -167,6 +149,44 @@ func TestAnOldCopyOfADeletedSessionIsDeclined(t *testing.T) {
 		}
 		a.resolve()
 		mustBe(t, "get where the old copy was", a.get("k"), NotFound, "")
+	})
+}
+
+// TestAnOldCopyOfASessionThatWentOnIsDeclined: b has given the newer one to c, and the older one comes.
+func TestAnOldCopyOfASessionThatWentOnIsDeclined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net, a, b := double(t)
+		b.put("k", "newer", 0)
+		net.link("a", "c", false)
+		mustBe(t, "get at c", net.nodes[2].get("k"), OK, "newer")
+		net.wg.Wait()
+		net.link("b", "c", false)
+		mustBe(t, "get at b, which cannot ask c", b.get("k"), Unknown, "")
+		net.link("a", "c", true)
+		net.link("b", "c", true)
+		net.mustHold(t, "k", "c")
+		mustBe(t, "get at a", a.get("k"), OK, "newer")
+		net.wg.Wait()
+		a.resolve()
+		net.mustHold(t, "k", "a")
+	})
+}
+
+// TestANoteDoesNotWinFromASessionThatIsStillEmpty: it may have been created since what the note is of
+// ended, and then nobody else has a session to win with.
+func TestANoteDoesNotWinFromASessionThatIsStillEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := farm(t, "a", "b")
+		a := net.nodes[0]
+		a.put("k", "one", 0)
+		net.nodes[1].get("k")
+		net.wg.Wait()
+		net.nodes[1].restart() // and so that session is gone
+		rec := Record{Key: "k", Stamp: a.version("k").Stamp + 1, Timeout: 20, Left: time.Minute, Cookie: 1, Flags: FlagUninitialized, Body: []byte("new")}
+		if got := a.Receive(Peer{Node: "b", Instance: 2}, HandoverID{Giver: 2, N: 1}, rec); !got.Accepted {
+			t.Errorf("a newer empty session: %+v", got)
+		}
+		net.mustHold(t, "k", "a")
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,6 +31,7 @@ type dialler struct {
 	node     string   // who was found there; empty: nobody yet
 	resolved []string // what the address stood for when it was last dialled
 	good     string   // which of them answered last
+	learned  bool     // another node has named it; otherwise it is in the settings
 	self     bool     // this node itself was found there
 	refused  bool     // one side does not accept the other
 	reason   string   // why there is no link
@@ -43,6 +45,19 @@ var errSelf = errors.New("this is the node itself")
 type refusedError struct{ reason string }
 
 func (e *refusedError) Error() string { return e.reason }
+
+// dial starts a dialler. m.mu is held.
+func (m *Mesh) dial(d *dialler) {
+	m.diallers = append(m.diallers, d)
+	m.wg.Go(func() {
+		d.run()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if d.learned {
+			m.diallers = slices.DeleteFunc(m.diallers, func(o *dialler) bool { return o == d })
+		}
+	})
+}
 
 // run dials whenever the node at the address is not linked, until the mesh is closed.
 func (d *dialler) run() {
@@ -85,8 +100,9 @@ func (d *dialler) unlinked() bool {
 		m.mu.Lock()
 		n := m.nodes[d.node]
 		linked, change := n != nil && n.link != nil, m.change
+		unwanted := d.learned && (n == nil || n.gone())
 		m.mu.Unlock()
-		if m.ctx.Err() != nil {
+		if m.ctx.Err() != nil || unwanted {
 			return false
 		}
 		if !linked {

@@ -8,6 +8,8 @@
 // at once, the one that the smaller name dialled stays. A second live node of one name is refused;
 // a node that has started anew, which shows in its instance, takes the place of its old self.
 //
+// All nodes link to all: each tells its links whom it knows, and dials whom it did not know (learn.go).
+//
 // # A session that is somewhere else
 //
 // The store asks ([Mesh.Ask]). The question goes to all linked nodes at once, each on a stream of its

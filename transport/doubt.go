@@ -149,17 +149,19 @@ func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 	became := store.Fate{Kind: f.Kind, Version: f.Version.of(), Node: f.Node}
 	if f.Kind == store.Lost || f.Kind == store.NotReceived && l.instance != h.To.Instance {
 		// It may have received the session in an earlier run, or long ago, and given it on.
+		awaited := m.awaited(l, m.served(h.Record.Key))
 		e, ok := m.elsewhere(h.Record.Key)
 		if ok {
 			became = e
-		} else if m.awaited(l, m.served(h.Record.Key)) {
+		} else if awaited {
 			return errAwaited
 		}
 	}
 	if h.Resolve(became, l.instance) != "" {
 		// This node has served its own copy meanwhile.
+		awaited := m.awaited(l, true) // before the others are asked: one may come while they are
 		err := m.settle(h.Record.Key)
-		if err == nil && m.awaited(l, true) {
+		if err == nil && awaited {
 			err = errAwaited
 		}
 		if err != nil {

@@ -20,7 +20,8 @@ import (
 //
 //	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
 //	          then pings and pongs in both directions for as long as the link lives, and at times
-//	          bye (the sender stops and holds nothing) and forget (a node will not come back)
+//	          nodes (whom the sender knows), bye (it stops and holds nothing) and forget (a node
+//	          will not come back)
 //	ping      in place of a hello: pong comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
@@ -48,6 +49,7 @@ const (
 	kindGive
 	kindBye
 	kindForget
+	kindNodes
 )
 
 const (

@@ -238,6 +238,7 @@ func (m *Mesh) begin(l, old *link) {
 	}
 	m.log.Log(m.ctx, level, "linked", "peer", l.node.name, "site", l.site, "addr", l.conn.RemoteAddr().String(), "dialled", l.dialled)
 	l.ping()
+	m.tell(l)
 	m.resolve(l.node.name)
 	l.run()
 }

@@ -711,7 +711,7 @@ func TestAPeerThatGivesNoCreditForAnswersHoldsNothing(t *testing.T) {
 		u.a.put(keyOf(1), strings.Repeat("x", 100_000), 0)
 		snap := f.issue("b", time.Hour)
 		narrow := quicConfig()
-		narrow.InitialStreamReceiveWindow, narrow.MaxStreamReceiveWindow = 64, 64
+		narrow.InitialStreamReceiveWindow, narrow.MaxStreamReceiveWindow = 512, 512
 		conn, err := f.socket("b").Dial(t.Context(), u.a.addr, snap.DialTLS(alpn), narrow)
 		if err != nil {
 			t.Fatal(err)

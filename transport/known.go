@@ -101,6 +101,9 @@ func (m *Mesh) recall() {
 			continue
 		}
 		m.await(n, m.config.Grace, Out)
+		if n.addr != "" {
+			m.dialLearned(n.name, n.addr)
+		}
 	}
 }
 

@@ -222,6 +222,8 @@ func (l *link) controlFrame(k kind, data []byte) error {
 		return nil
 	case kindForget:
 		return l.forgotten(data)
+	case kindNodes:
+		return l.learn(data)
 	}
 	var p ping
 	if err := decode(data, &p); err != nil {

@@ -68,6 +68,7 @@ type Mesh struct {
 	diallers  []*dialler
 	change    chan struct{} // closed at each change of a node's state, then replaced
 	resolving map[string]bool
+	news      bool // whom this node knows is not what its links were told
 	skewed    bool // this node's clock differs from most others'
 	closed    bool
 	saving    bool // the known nodes are being written
@@ -111,14 +112,13 @@ func New(config Config) (*Mesh, error) {
 		return nil, fmt.Errorf("listening for peers on %s: %w", config.Conn.LocalAddr(), err)
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.recall()
+	m.mu.Lock()
 	for _, addr := range config.Peers {
-		m.diallers = append(m.diallers, &dialler{mesh: m, addr: addr, since: m.started})
+		m.dial(&dialler{mesh: m, addr: addr, since: m.started})
 	}
+	m.mu.Unlock()
+	m.recall()
 	m.wg.Go(func() { m.listen(listener) })
-	for _, d := range m.diallers {
-		m.wg.Go(d.run)
-	}
 	m.wg.Go(m.tick)
 	return m, nil
 }
@@ -185,6 +185,7 @@ func (m *Mesh) start(f func()) bool {
 
 // changed tells everybody who waits that a node's state is another. m.mu is held.
 func (m *Mesh) changed() {
+	m.news = true
 	close(m.change)
 	m.change = make(chan struct{})
 }
@@ -209,10 +210,15 @@ func (m *Mesh) tick() {
 				links = append(links, n.link)
 			}
 		}
+		news := m.news
+		m.news = false
 		m.mu.Unlock()
 		m.sessions.Store(int64(m.store.Stats().Active))
 		for _, l := range links {
 			l.ping()
+			if news {
+				m.tell(l)
+			}
 			if n%60 == 0 {
 				l.verify()
 			}

@@ -24,7 +24,7 @@ type settings struct {
 	AllowRemote  bool          `env:"ALLOW_REMOTE" envDefault:"false" doc:"allow a LISTEN that is not loopback; the protocol is plain text without a password"`
 	CertDir      string        `env:"CERT_DIR" envDefault:"" empty:"no peers" doc:"directory with ca.crt, node.crt, node.key; empty: stand-alone, no peers"`
 	PeerListen   listenAddr    `env:"PEER_LISTEN" envDefault:":42425" doc:"QUIC (UDP): one port for all peers, in and out"`
-	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"the other nodes: host:port,host:port"`
+	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"other nodes: host:port,host:port; one is enough, as the nodes tell each other whom they know"`
 	Site         siteName      `env:"SITE" envDefault:"" empty:"none" doc:"where this node stands; shown in status"`
 	AdminListen  listenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
 	FetchTimeout time.Duration `env:"FETCH_TIMEOUT" envDefault:"2500ms" doc:"longest a request waits for peers"`

@@ -1,0 +1,96 @@
+package transport
+
+import (
+	"slices"
+	"time"
+
+	"peerstate/certs"
+)
+
+// A node needs the address of one other to link to all: each tells its links whom it knows, and dials
+// those that it did not know. It is told again when something has changed, within a second.
+
+// maxLearned bounds how many addresses are dialled that others have named.
+const maxLearned = 256
+
+// nodeList is whom the sender knows and has not given up.
+type nodeList struct {
+	Nodes []nodeInfo `cbor:"1,keyasint"`
+}
+
+type nodeInfo struct {
+	Name string `cbor:"1,keyasint"`
+	Addr string `cbor:"2,keyasint"` // under which the sender reaches it
+	Site string `cbor:"3,keyasint,omitempty"`
+	Up   bool   `cbor:"4,keyasint,omitempty"` // it is linked with the sender
+}
+
+// tell sends a link the list of the other nodes.
+func (m *Mesh) tell(l *link) {
+	m.mu.Lock()
+	var list nodeList
+	for _, n := range m.nodes {
+		if n.name == l.node.name || n.gone() || n.addr == "" || len(list.Nodes) == maxLearned {
+			continue
+		}
+		list.Nodes = append(list.Nodes, nodeInfo{Name: n.name, Addr: m.addrOf(n), Site: n.site, Up: n.link != nil})
+	}
+	m.mu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send(kindNodes, list)
+}
+
+// addrOf gives the address to name to others: the one in the settings, which may be a name that moves,
+// before the one that packets come from. m.mu is held.
+func (m *Mesh) addrOf(n *node) string {
+	for _, d := range m.diallers {
+		if d.node == n.name {
+			return d.addr
+		}
+	}
+	return n.addr
+}
+
+// learn takes a list in. A node that was not known may hold sessions: it is waited for like one that has
+// just gone, until it is linked.
+func (l *link) learn(data []byte) error {
+	var list nodeList
+	if err := decode(data, &list); err != nil {
+		return err
+	}
+	m := l.mesh
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, info := range list.Nodes {
+		if info.Name == m.me || certs.ValidName(info.Name) != nil || len(info.Addr) > 300 {
+			continue
+		}
+		n := m.nodes[info.Name]
+		if n == nil && len(m.nodes) >= maxLearned {
+			continue
+		}
+		if n == nil || n.gone() && info.Up {
+			n = m.node(info.Name)
+			n.site, n.addr, n.reason = plain(info.Site), plain(info.Addr), "named by "+l.node.name+", not linked yet"
+			n.state, n.since = Connecting, time.Now()
+			m.await(n, m.config.Grace, Out)
+			m.changed()
+			m.log.Info("a node has been heard of", "peer", n.name, "addr", n.addr, "from", l.node.name)
+		}
+		if n.link == nil {
+			m.dialLearned(info.Name, plain(info.Addr))
+		}
+	}
+	return nil
+}
+
+// dialLearned dials a node that others have named, unless somebody does so already, until it is linked or
+// given up. m.mu is held.
+func (m *Mesh) dialLearned(name, addr string) {
+	if m.closed || len(m.diallers) >= maxLearned+len(m.config.Peers) ||
+		slices.ContainsFunc(m.diallers, func(d *dialler) bool { return d.addr == addr || d.node == name }) {
+		return
+	}
+	m.dial(&dialler{mesh: m, addr: addr, node: name, learned: true, since: m.started})
+}
