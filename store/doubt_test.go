@@ -249,7 +249,9 @@ func TestALockThatDiedWithItsHolderWritesNoMore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				net := farm(t, "a", "b", "c")
 				a, b := net.nodes[0], net.nodes[1]
-				a.put("k", "one", NoCookie)
+				net.named("c").put("k", "one", NoCookie)
+				mustBe(t, "get at a", a.get("k"), OK, "one")
+				net.wg.Wait()
 				lose(t, net, aReceipt)
 				lock := b.acquire("k")
 				net.link("a", "b", false)

@@ -283,6 +283,37 @@ func TestOfTwoEqualCopiesOneStays(t *testing.T) {
 	})
 }
 
+// TestADeclinedCopyIsDroppedEvenIfTheReceiversIsEqual: one of the two has to, and the receiver has decided.
+func TestADeclinedCopyIsDroppedEvenIfTheReceiversIsEqual(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net, a, b := double(t)
+		h := a.Asked(t.Context(), Peer{Node: "b", Instance: 2}, Question{Key: "k", Want: Move}).Handover
+		got := b.Receive(Peer{Node: "a", Instance: 1}, h.ID, h.Record)
+		if got.Accepted || got.Version != b.version("k") {
+			t.Errorf("a copy that is equal to the one that is here: %+v", got)
+		}
+		h.Declined(got.Version)
+		net.mustHold(t, "k", "b")
+		a.resolve()
+		net.mustHold(t, "k", "b")
+	})
+}
+
+// TestADeclinedSessionIsServedOn: the receiver had no use for it, and knows of none.
+func TestADeclinedSessionIsServedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := farm(t, "a", "b")
+		a := net.nodes[0]
+		a.put("k", "one", 0)
+		h := a.Asked(t.Context(), Peer{Node: "b", Instance: 2}, Question{Key: "k", Want: Move}).Handover
+		time.Sleep(time.Hour)
+		h.Declined(Version{})
+		net.mustHold(t, "k", "a")
+		time.Sleep(20*time.Minute - 1)
+		mustBe(t, "get", a.get("k"), OK, "one")
+	})
+}
+
 func TestAStampFarAheadIsTakenAndCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := farm(t, "a", "b")

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -101,7 +100,7 @@ func TestAnEmptySessionCanMakeACircle(t *testing.T) {
 	} {
 		for i, v := range circle {
 			if next := circle[(i+1)%len(circle)]; v.Compare(next) <= 0 {
-				t.Error(fmt.Sprintf("%+v does not win from %+v: the circle is gone, which the comment above should then say", v, next))
+				t.Errorf("%+v does not win from %+v: the circle is gone, which the comment above should then say", v, next)
 			}
 		}
 	}

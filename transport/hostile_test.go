@@ -159,10 +159,9 @@ func value(t *testing.T, c prometheus.Counter) float64 {
 
 // unharmed checks what no peer may spoil: the sessions of the node and of an honest peer, and their link.
 type unharmed struct {
-	f       *farm
-	a, c    *testNode
-	before  *link
-	counted float64
+	f      *farm
+	a, c   *testNode
+	before *link
 }
 
 // besideAnHonestPeer starts a, and c which is linked to it; both have sessions.

@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go/testutils/simnet"
+
 	"peerstate/store"
 )
 
-func TestALockedSessionStaysWhereItIsAndTheAskerIsToldBywhom(t *testing.T) {
+func TestALockedSessionStaysWhereItIsAndTheAskerIsToldByWhom(t *testing.T) {
 	inFarm(t, func(t *testing.T, f *farm) {
 		a := f.start("a")
 		b := f.start("b", "a")
@@ -91,6 +93,13 @@ func TestNoLockIsHeldTwiceAndNoWriteIsLostBetweenNodes(t *testing.T) {
 		b := f.start("b", "c")
 		c := f.start("c", "a")
 		f.linked(a, b, c)
+		for _, n := range []*testNode{a, b, c} {
+			packets := time.Duration(0) // some overtake others
+			n.link.LatencyFunc = func(simnet.Packet) time.Duration {
+				packets++
+				return f.delay + packets*7%5*time.Millisecond
+			}
+		}
 		n := 0
 		f.net.losing(func(from, to string) bool { n++; return n%29 == 0 })
 		nodes := []*testNode{a, b, c}
