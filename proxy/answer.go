@@ -22,22 +22,33 @@ type words struct {
 	goOn []byte
 }
 
-const cacheControl = "Cache-Control: private\r\n"
+// Names of headers, each with the end of the line before. The last header of every answer is its
+// length.
+const (
+	aspNet      = "\r\nX-AspNet-Version: " + version
+	actionFlags = "\r\nActionFlags: 1"
+	cookieIs    = "\r\nLockCookie: "
+	timeoutIs   = "\r\nTimeout: "
+	dateIs      = "\r\nLockDate: "
+	ageIs       = "\r\nLockAge: "
+	lengthIs    = "\r\nCache-Control: private\r\nContent-Length: "
+	end         = "\r\n\r\n"
+)
 
 func newWords(bare bool) *words {
 	start := "HTTP/1.1 "
 	if bare {
 		start = ""
 	}
-	w := &words{goOn: []byte(start + "100 Continue\r\n\r\n")}
+	w := &words{goOn: []byte(start + "100 Continue" + end)}
 	for status, line := range map[store.Status]string{
 		store.OK:         "200 OK",
 		store.BadRequest: "400 Bad Request",
 		store.NotFound:   "404 Not Found",
 		store.Locked:     "423 Locked",
 	} {
-		w.head[status] = start + line + "\r\nX-AspNet-Version: " + version + "\r\n"
-		w.empty[status] = []byte(w.head[status] + cacheControl + "Content-Length: 0\r\n\r\n")
+		w.head[status] = start + line + aspNet
+		w.empty[status] = []byte(w.head[status] + lengthIs + "0" + end)
 	}
 	return w
 }
@@ -45,33 +56,33 @@ func newWords(bare bool) *words {
 // appendAnswer appends the headers of an answer to op, in the order in which Microsoft's server
 // sends them, up to the empty line. a.Status is not Unknown.
 func (w *words) appendAnswer(out []byte, op store.Op, a *store.Answer) []byte {
-	if !a.Init && a.Status != store.Locked && (a.Status != store.OK || op > store.Acquire) {
+	found := a.Status == store.OK && (op == store.Get || op == store.Acquire)
+	if !found && !a.Init && a.Status != store.Locked {
 		return append(out, w.empty[a.Status]...)
 	}
 	out = append(out, w.head[a.Status]...)
 	if a.Init {
-		out = append(out, "ActionFlags: 1\r\n"...)
+		out = append(out, actionFlags...)
 	}
 	switch {
 	case a.Status == store.Locked:
 		out = appendLock(out, a, time.Now())
-	case a.Status == store.OK && op == store.Acquire:
-		out = appendHeader(out, "LockCookie: ", int64(a.Cookie))
-		fallthrough
-	case a.Status == store.OK && op == store.Get:
-		out = appendHeader(out, "Timeout: ", int64(a.Timeout))
+	case found:
+		if op == store.Acquire {
+			out = appendNumber(out, cookieIs, int64(a.Cookie))
+		}
+		out = appendNumber(out, timeoutIs, int64(a.Timeout))
 	}
-	out = append(out, cacheControl...)
-	out = appendHeader(out, "Content-Length: ", int64(len(a.Body)))
-	return append(out, "\r\n"...)
+	out = appendNumber(out, lengthIs, int64(len(a.Body)))
+	return append(out, end...)
 }
 
 // appendLock appends what a 423 says of the lock. LockDate is in the server's local time, as that
 // was when the lock was taken.
 func appendLock(out []byte, a *store.Answer, now time.Time) []byte {
-	out = appendHeader(out, "LockDate: ", ticks(now.Add(-a.LockAge)))
-	out = appendHeader(out, "LockAge: ", int64(a.LockAge/time.Second))
-	return appendHeader(out, "LockCookie: ", int64(a.Cookie))
+	out = appendNumber(out, dateIs, ticks(now.Add(-a.LockAge)))
+	out = appendNumber(out, ageIs, int64(a.LockAge/time.Second))
+	return appendNumber(out, cookieIs, int64(a.Cookie))
 }
 
 // epochTicks is 1970-01-01 in .NET's ticks.
@@ -83,8 +94,6 @@ func ticks(t time.Time) int64 {
 	return epochTicks + (t.Unix()+int64(offset))*1e7 + int64(t.Nanosecond())/100
 }
 
-func appendHeader(out []byte, name string, n int64) []byte {
-	out = append(out, name...)
-	out = strconv.AppendInt(out, n, 10)
-	return append(out, "\r\n"...)
+func appendNumber(out []byte, name string, n int64) []byte {
+	return strconv.AppendInt(append(out, name...), n, 10)
 }

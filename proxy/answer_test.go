@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func TestLockDateIsTheServersLocalTimeInTicks(t *testing.T) {
 func TestLockDateIsNowLessTheLocksAge(t *testing.T) {
 	now := time.Date(2024, 1, 1, 12, 0, 0, 0, time.Local)
 	got := string(appendLock(nil, &store.Answer{LockAge: 61 * time.Second, Cookie: 3}, now))
-	want := string(appendHeader(nil, "LockDate: ", ticks(now.Add(-61*time.Second)))) + "LockAge: 61\r\nLockCookie: 3\r\n"
+	want := fmt.Sprintf("\r\nLockDate: %d\r\nLockAge: 61\r\nLockCookie: 3", ticks(now.Add(-61*time.Second)))
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -75,18 +75,27 @@ func (c *conn) exchange() bool {
 	if fault != sound {
 		return c.decline(fault)
 	}
-	begun := c.server.now()
-	var ok bool
-	if c.answer, ok = c.server.store.Try(&r.Request); !ok {
-		c.answer = c.wait()
-	}
-	c.now = c.server.now()
-	c.share.count(r.Op, c.answer.Status, c.now-begun)
+	took := c.askStore()
+	c.share.count(r.Op, c.answer.Status, took)
 	if c.server.debug {
-		c.debug(c.now - begun)
+		c.debug(took)
 	}
 	r.Body = nil // the store's now
 	return c.deliver() && !r.last
+}
+
+// askStore gets the answer, and tells how long that took; see Metrics.Times.
+func (c *conn) askStore() (took time.Duration) {
+	var ok bool
+	c.answer, ok = c.server.store.Try(&c.req.Request)
+	c.now = c.server.now()
+	if ok {
+		return 0
+	}
+	begun := c.now
+	c.answer = c.wait()
+	c.now = c.server.now()
+	return c.now - begun
 }
 
 // continues answers "Expect: 100-continue" unless the body is coming anyway.

@@ -64,10 +64,13 @@ func (c *conn) writeAnswer(tentative bool) error {
 		return c.write(c.out, a.Body)
 	}
 	c.out = append(c.out, a.Body...)
-	if begun, err := c.turn.run(tentative); begun {
+	if !tentative {
+		return c.write(c.out, nil)
+	}
+	if begun, err := c.turn.run(); begun {
 		return err
 	}
-	if tentative && c.gone.check() {
+	if c.gone.check() {
 		return errGone
 	}
 	return c.write(c.out, nil)

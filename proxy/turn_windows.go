@@ -6,4 +6,4 @@ type turn struct{}
 
 func newTurn(*conn) turn { return turn{} }
 
-func (turn) run(bool) (begun bool, err error) { return false, nil }
+func (turn) run() (begun bool, err error) { return false, nil }

@@ -18,7 +18,7 @@
 //   - A session has one holder, the node that decides about it. It changes by a hand-over: the
 //     holder freezes the session, sends it, and gives it up when the receiver says that it has it.
 //     Until then neither copy is served twice. A giver that never hears the answer is in doubt and
-//     asks; only if the receiver is out does it serve its own copy again ([Store.Out]), with cookies
+//     asks; only if the receiver is out does it serve its own copy again ([Handover.Promote]), with cookies
 //     that the receiver cannot have given, and when the two meet again they settle ([Store.Settle]).
 //   - Of two records of one key, [Version.Compare] says which is the session. Each write has a stamp
 //     that never goes back; each move and promotion raises the epoch.

@@ -57,14 +57,14 @@ func TestADoubtEndsWithTheReceiversWord(t *testing.T) {
 				lose(t, net, c.lost)
 				h := a.Doubts("b")[0]
 				if out && c.fate != Lost {
-					a.Out("b")
+					a.out("b")
 					net.mustBeServed(t, name, a)
 				}
 				if c.then != nil {
 					c.then(net)
 				}
 				if out && c.fate == Lost {
-					a.Out("b")
+					a.out("b")
 				}
 				if got := b.FateOf(h.ID, "k").Kind; got != c.fate {
 					t.Errorf("%s: fate %d, want %d", name, got, c.fate)
@@ -213,7 +213,7 @@ func TestAPromotedCopyGivesNoCookieTwice(t *testing.T) {
 		a.put("k", "one", NoCookie)
 		before, _ := a.entry("k")
 		lose(t, net, aReceipt)
-		a.Out("b")
+		a.out("b")
 		s, _ := a.entry("k")
 		if raised := s.cookie - before.cookie; raised < 1<<16 || raised >= 1<<17 {
 			t.Errorf("the cookie counter was raised by %d", raised)
@@ -256,7 +256,7 @@ func TestALockThatDiedWithItsHolderWritesNoMore(t *testing.T) {
 				lock := b.acquire("k")
 				net.link("a", "b", false)
 				net.link("c", "b", false)
-				a.Out("b")
+				a.out("b")
 				b.restart()
 				net.link("a", "b", true)
 				net.link("c", "b", true)
@@ -294,12 +294,12 @@ func TestOnlyTheSessionsThatWereOnTheirWayToANodeArePromoted(t *testing.T) {
 		a.put("given", "two", NoCookie)
 		net.named("b").get("given")
 		lose(t, net, aRecord)
-		a.Out("c")
+		a.out("c")
 		mustBe(t, "get while c is out", a.get("k"), Unknown, "")
-		a.Out("b")
+		a.out("b")
 		mustBe(t, "get while b is out", a.get("k"), OK, "one")
 		net.mustHold(t, "given", "b")
-		a.Out("b") // again, and nothing happens
+		a.out("b") // again, and nothing happens
 		if s, _ := a.entry("k"); s.epoch != 1 {
 			t.Errorf("epoch %d", s.epoch)
 		}

@@ -278,6 +278,13 @@ func (n *node) Forward(ctx context.Context, name string, r *Request) (Answer, er
 	return a, err
 }
 
+// out takes another node for out: what is on its way there, and in doubt, is served here again.
+func (n *node) out(name string) {
+	for _, h := range n.Doubts(name) {
+		h.Promote()
+	}
+}
+
 // resolve asks the receivers that can be reached about the node's hand-overs in doubt, once.
 func (n *node) resolve() {
 	for _, to := range n.net.nodes {

@@ -185,14 +185,6 @@ func (st *Store) promote(s *session, now instant) {
 	s.floor, s.touched = s.cookie, false
 }
 
-// Out says that a node has been unreachable for the grace time: sessions on their way to it are
-// served here again. They are settled when the node comes back.
-func (st *Store) Out(node string) {
-	for _, h := range st.Doubts(node) {
-		h.Promote()
-	}
-}
-
 // Promote serves a session here again that was on its way to a node which is out, unless it has been
 // before. The hand-over stays in doubt, to be settled when the node comes back.
 func (h *Handover) Promote() {

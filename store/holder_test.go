@@ -197,7 +197,7 @@ func (s *storm) cuts() {
 	s.net.link(a.name, b.name, false)
 	time.Sleep(s.upTo(time.Second))
 	if s.givesUp && s.n(2) == 0 {
-		a.Out(b.name)
+		a.out(b.name)
 		time.Sleep(s.upTo(time.Second))
 	}
 	s.net.link(a.name, b.name, true)

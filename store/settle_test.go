@@ -15,7 +15,7 @@ func double(t *testing.T) (net *network, a, b *node) {
 	a, b = net.nodes[0], net.nodes[1]
 	a.put("k", "one", NoCookie)
 	lose(t, net, aReceipt)
-	a.Out("b")
+	a.out("b")
 	net.mustHold(t, "k", "a", "b")
 	return net, a, b
 }

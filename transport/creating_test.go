@@ -33,7 +33,7 @@ func TestAKeyThatSeveralNodesCreateAtTheSameMomentHasOneHolder(t *testing.T) {
 		},
 	}
 	for what, delay := range delays {
-		for _, names := range []string{"ab", "bc", "abc"} {
+		for _, names := range []string{"ab", "abc"} {
 			for _, first := range []string{"insert", "404"} {
 				t.Run(fmt.Sprintf("%s/%s/%s", what, names, first), func(t *testing.T) {
 					inFarm(t, func(t *testing.T, f *farm) {
@@ -68,12 +68,12 @@ func createAtOnce(t *testing.T, f *farm, names, first string) {
 		nodes[i] = f.nodes[string(name)]
 	}
 	var offsets [][2]int // of the second and the third node to the first, which is 30 ms late
-	for _, x := range []int{0, 5, 10, 11, 20, 29, 30, 31, 35, 50, 61, 90} {
+	for _, x := range []int{0, 10, 25, 29, 30, 31, 50, 90} {
 		switch len(nodes) {
 		case 2:
 			offsets = append(offsets, [2]int{x, 0})
 		case 3:
-			for _, y := range []int{0, 10, 21, 30, 61} {
+			for _, y := range []int{0, 21, 30, 61} {
 				offsets = append(offsets, [2]int{x, y})
 			}
 		}
@@ -113,7 +113,7 @@ func createAtOnce(t *testing.T, f *farm, names, first string) {
 				t.Errorf("%d ms: %s says status %d", at, nodes[j].name, got.Status)
 			}
 		}
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(150 * time.Millisecond)
 		h := f.holders(k)
 		if len(h) > 1 || len(h) == 0 && len(stored) > 0 {
 			t.Errorf("%d ms: held by %v, stored by %v", at, h, stored)

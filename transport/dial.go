@@ -209,8 +209,9 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 			code = closeMisbehaved
 		}
 		if cause := context.Cause(conn.Context()); cause != nil {
-			err = m.dialError(to, cause)
+			err = cause
 		}
+		err = m.dialError(to, err)
 		// The listener hears of it; an error would be that it is closed already.
 		_ = conn.CloseWithError(code, "no link")
 		if l != nil {

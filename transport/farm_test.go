@@ -272,6 +272,7 @@ func (n *testNode) stop() {
 		n.farm.t.Errorf("closing %s: %v", n.name, err)
 	}
 	n.store.Close()
+	synctest.Wait() // its last packets have left the machine
 	if err := n.link.Close(); err != nil {
 		n.farm.t.Errorf("closing the network of %s: %v", n.name, err)
 	}

@@ -69,8 +69,8 @@ func (n *testNode) peer(name string) PeerStatus {
 }
 
 func TestOfTwoLinksThatAreDialledFromBothSidesAtOnceOneStays(t *testing.T) {
-	for _, there := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 80 * time.Millisecond} {
-		for _, back := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 35 * time.Millisecond} {
+	for _, there := range []time.Duration{0, 10 * time.Millisecond, 80 * time.Millisecond} {
+		for _, back := range []time.Duration{time.Millisecond, 35 * time.Millisecond} {
 			for _, later := range []time.Duration{0, 1, 3, 10, 21, 45} {
 				later *= time.Millisecond
 				t.Run(fmt.Sprintf("%v there %v back %v later", there, back, later), func(t *testing.T) {
@@ -96,7 +96,7 @@ func dialBothSides(t *testing.T, f *farm, there, back, later time.Duration) {
 	b.put(keyOf(2), "on b", 0)
 	begun := time.Now()
 	known := map[*testNode]bool{}
-	for time.Since(begun) < 2*time.Second {
+	for time.Since(begun) < 1500*time.Millisecond {
 		for n, key := range map[*testNode]string{a: keyOf(2), b: keyOf(1)} {
 			switch got := n.head(key); {
 			case got.Status == store.OK:
@@ -107,7 +107,7 @@ func dialBothSides(t *testing.T, f *farm, there, back, later time.Duration) {
 				t.Errorf("after %v %s lost sight of a session", time.Since(begun), n.name)
 			}
 		}
-		time.Sleep(3 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 	if left := w.alive(); len(left) != 2 {
 		t.Errorf("%d ends of links are alive, want 2", len(left))

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/quic-go/quic-go/testutils/simnet"
-
 	"peerstate/store"
 )
 
@@ -93,13 +91,11 @@ func TestNoLockIsHeldTwiceAndNoWriteIsLostBetweenNodes(t *testing.T) {
 		b := f.start("b", "c")
 		c := f.start("c", "a")
 		f.linked(a, b, c)
-		for _, n := range []*testNode{a, b, c} {
-			packets := time.Duration(0) // some overtake others
-			n.link.LatencyFunc = func(simnet.Packet) time.Duration {
-				packets++
-				return f.delay + packets*7%5*time.Millisecond
-			}
-		}
+		packets := time.Duration(0)
+		f.net.delaying(func(from, to string) time.Duration { // some overtake others
+			packets++
+			return f.delay + packets*7%5*time.Millisecond
+		})
 		n := 0
 		f.net.losing(func(from, to string) bool { n++; return n%29 == 0 })
 		nodes := []*testNode{a, b, c}

@@ -50,8 +50,9 @@ func probe(ctx context.Context, snap *certs.Snapshot, to *net.UDPAddr) (p Probed
 	}
 	p, err = ask(ctx, conn)
 	if cause := context.Cause(conn.Context()); err != nil && cause != nil {
-		err = explain(cause)
+		err = cause
 	}
+	err = explain(err)
 	// The other side waits for it; an error would be that it has closed already.
 	_ = conn.CloseWithError(closeBye, "only a look")
 	if err != nil {

@@ -358,7 +358,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	inFarm(t, func(t *testing.T, f *farm) {
 		u := besideAnHonestPeer(f)
 		socket := f.socket("b")
-		for range 300 {
+		for range 60 {
 			conn, err := socket.Dial(t.Context(), u.a.addr, anybody(tls.Certificate{}), quicConfig())
 			if err == nil {
 				<-conn.Context().Done()
