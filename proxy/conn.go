@@ -84,16 +84,13 @@ func (c *conn) exchange() bool {
 	return c.deliver() && !r.last
 }
 
-// askStore gets the answer, and tells how long that took; see Metrics.Times.
+// askStore gets the answer, and tells how long that took.
 func (c *conn) askStore() (took time.Duration) {
+	begun := c.server.now()
 	var ok bool
-	c.answer, ok = c.server.store.Try(&c.req.Request)
-	c.now = c.server.now()
-	if ok {
-		return 0
+	if c.answer, ok = c.server.store.Try(&c.req.Request); !ok {
+		c.answer = c.wait()
 	}
-	begun := c.now
-	c.answer = c.wait()
 	c.now = c.server.now()
 	return c.now - begun
 }

@@ -51,9 +51,7 @@ type Metrics struct {
 	// of which the truth could not be had: reads were answered 423, writes not at all.
 	Requests [store.Ops][Statuses]uint64
 	// Times run from the moment a request was complete until its answer was ready, so they
-	// contain the wait for other nodes and for locks, and not the client's speed. What the store
-	// answers at once counts as no time: it takes a fraction of the first bucket, and reading the
-	// clock would be a good part of that.
+	// contain the wait for other nodes and for locks, and not the client's speed.
 	Times   [store.Ops]Histogram
 	Open    int    // connections open now
 	Refused uint64 // connections closed at once, being too many
@@ -91,9 +89,7 @@ func (h *share) count(op store.Op, status store.Status, took time.Duration) {
 	o := &h[op]
 	o.requests[status].Add(1)
 	o.taken[bucket(took)].Add(1)
-	if took > 0 {
-		o.nanos.Add(uint64(took))
-	}
+	o.nanos.Add(uint64(took))
 }
 
 // bucket is the first whose bound is not below d.

@@ -115,6 +115,9 @@ func (s *session) wake() {
 // idle drops the busy part when nothing in it is needed any more.
 func (s *session) idle() {
 	b := s.busy
+	if b != nil && s.state == held && len(b.turns) == 0 && b.stays == 0 {
+		b.changed = nil // those who wait for a session that is here stand in its queue, or for stays
+	}
 	if b != nil && b.inquiry == nil && b.handover == nil && b.to == "" &&
 		len(b.turns) == 0 && b.stays == 0 && len(b.promises) == 0 && b.changed == nil {
 		s.busy = nil

@@ -151,6 +151,7 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 	case saidMissing:
 		g.deleted = max(g.deleted, r.Deleted)
 	case saidCreating:
+		g.deleted = max(g.deleted, r.Deleted)
 		g.creating = append(g.creating, r.link.node.name)
 	case saidMoved:
 		g.follow(r.Node, r.Epoch)
