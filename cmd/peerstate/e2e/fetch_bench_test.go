@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -71,8 +74,12 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
+// rawListener names the environment variable that has the test binary be the other end of rawExchange: the
+// directory of its certificates.
+const rawListener = "PEERSTATE_E2E_RAW_LISTENER"
+
 // rawExchange gives a question of 100 bytes and an answer of a session's size on one QUIC stream under
-// mutual TLS, and nothing else: the least that a fetch can cost.
+// mutual TLS between two processes, and nothing else: the least that a fetch can cost.
 func (f *farm) rawExchange() func() {
 	f.t.Helper()
 	must := func(err error) {
@@ -81,34 +88,22 @@ func (f *farm) rawExchange() func() {
 			f.t.Fatal(err)
 		}
 	}
-	snap, err := certs.Load(filepath.Join(f.dir, "london"), time.Now())
+	dir := filepath.Join(f.dir, "london")
+	other := exec.Command(os.Args[0])
+	other.Env = append(os.Environ(), rawListener+"="+dir)
+	other.Stderr = os.Stderr
+	out, err := other.StdoutPipe()
 	must(err)
-	config := &quic.Config{MaxIncomingStreams: 4096}
-	listener, err := quic.ListenAddr("127.0.0.1:0", snap.ListenTLS("raw"), config)
+	must(other.Start())
+	addr, err := bufio.NewReader(out).ReadString('\n')
 	must(err)
-	body := make([]byte, sessionSize)
-	go func() {
-		conn, err := listener.Accept(context.Background())
-		for err == nil {
-			var s *quic.Stream
-			if s, err = conn.AcceptStream(context.Background()); err != nil {
-				return
-			}
-			go func() {
-				if _, err := io.ReadAll(s); err != nil {
-					return
-				}
-				if _, err := s.Write(body); err == nil {
-					_ = s.Close() // the benchmark fails if it does not arrive
-				}
-			}()
-		}
-	}()
-	conn, err := quic.DialAddr(context.Background(), listener.Addr().String(), snap.DialTLS("raw"), config)
+	snap, err := certs.Load(dir, time.Now())
+	must(err)
+	conn, err := quic.DialAddr(context.Background(), strings.TrimSpace(addr), snap.DialTLS("raw"), nil)
 	must(err)
 	f.t.Cleanup(func() {
-		must(conn.CloseWithError(0, ""))
-		must(listener.Close())
+		must(conn.CloseWithError(0, "")) // which ends the other process
+		must(other.Wait())
 	})
 	question := make([]byte, 100)
 	return func() {
@@ -122,5 +117,37 @@ func (f *farm) rawExchange() func() {
 		if len(got) != sessionSize {
 			f.t.Fatalf("%d bytes", len(got))
 		}
+	}
+}
+
+// listenRaw is the other process: it answers one connection until that ends.
+func listenRaw(dir string) error {
+	snap, err := certs.Load(dir, time.Now())
+	if err != nil {
+		return err
+	}
+	listener, err := quic.ListenAddr("127.0.0.1:0", snap.ListenTLS("raw"), &quic.Config{MaxIncomingStreams: 4096})
+	if err != nil {
+		return err
+	}
+	fmt.Println(listener.Addr())
+	conn, err := listener.Accept(context.Background())
+	if err != nil {
+		return err
+	}
+	body := make([]byte, sessionSize)
+	for {
+		s, err := conn.AcceptStream(context.Background())
+		if err != nil {
+			return listener.Close()
+		}
+		go func() {
+			if _, err := io.ReadAll(s); err != nil {
+				return
+			}
+			if _, err := s.Write(body); err == nil {
+				_ = s.Close() // the benchmark fails if it does not arrive
+			}
+		}()
 	}
 }
