@@ -58,6 +58,9 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	sh := st.shardOf(v.key)
 	now := st.clock.now()
 	sh.mu.Lock()
+	if v.session != nil {
+		st.serveTurns(sh, v.session, now) // in its turn, or not at all: it must not be carried out twice
+	}
 	if a, ok := v.served(); ok {
 		sh.mu.Unlock()
 		return a, nil
