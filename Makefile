@@ -49,6 +49,6 @@ fuzz:
 		found="$$($(GO) test -list '^Fuzz' $$pkg)" || { echo "$$found"; exit 1; }; \
 		for target in $$(echo "$$found" | grep '^Fuzz'); do \
 			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 		done; \
 	done

@@ -154,7 +154,7 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 			// is gone. Served from this copy, an expired session would come back, or a second one begin.
 			h.store.leave(sh, s, cmp.Or(f.Node, h.To.Node), s.epoch+1, now)
 		case Buried:
-			h.store.bury(sh, s, f.Version.Stamp, now.mono)
+			h.store.bury(sh, s, max(f.Version.Stamp, s.stamp), now.mono)
 		case NotReceived:
 			h.store.back(s, now)
 			if instance != h.To.Instance {

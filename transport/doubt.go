@@ -125,13 +125,21 @@ func (m *Mesh) resolve(name string) {
 	if n == nil || n.link == nil || m.resolving[name] || m.closed {
 		return
 	}
-	l := n.link
 	m.resolving[name] = true
 	m.wg.Go(func() {
-		m.eachDoubt(name, func(h *store.Handover) error { return m.resolveOne(l, h) })
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		delete(m.resolving, name)
+		defer delete(m.resolving, name)
+		for l := n.link; l != nil; {
+			m.mu.Unlock()
+			m.eachDoubt(name, func(h *store.Handover) error { return m.resolveOne(l, h) })
+			open := len(m.store.Doubts(name)) > 0
+			m.mu.Lock()
+			if !open || n.link == l {
+				return
+			}
+			l = n.link // it broke while it was used for asking, and another has taken its place
+		}
 	})
 }
 
