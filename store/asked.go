@@ -9,6 +9,9 @@ import (
 // end, until ctx ends. A Found reply has frozen the session: the caller sends its hand-over and reports
 // what became of it.
 func (st *Store) Asked(ctx context.Context, asker Peer, q Question) Reply {
+	if !st.Sure() {
+		return Reply{Kind: ReplyNotKnown}
+	}
 	t := &turn{asker: asker, got: make(chan served, 1)}
 	end := st.clock.now().mono + int64(q.Wait)
 	for {
@@ -76,8 +79,11 @@ func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) 
 	}()
 	s := sh.sessions[q.Key]
 	if s != nil && s.expired(now.mono) {
-		sh.expire(s)
+		st.expire(sh, s)
 		s = sh.sessions[q.Key]
+	}
+	if b := sh.backup(q.Key, now.mono); b != nil && (s == nil || s.state == absent) {
+		return Reply{Kind: ReplyBackup, Node: b.holder.Node, Instance: b.holder.Instance}, nil
 	}
 	if s == nil {
 		if q.Want == Create {
@@ -145,6 +151,9 @@ func (st *Store) promise(sh *shard, s *session, node string, now instant) {
 // waits while the session is in a hand-over, until ctx ends. ErrNotHere: nothing was changed.
 func (st *Store) Forwarded(ctx context.Context, r *Request) (Answer, error) {
 	for {
+		if !st.Sure() {
+			return Answer{}, ErrNotHere
+		}
 		sh := st.shard(r.Key)
 		now := st.clock.now()
 		sh.mu.Lock()
@@ -153,7 +162,7 @@ func (st *Store) Forwarded(ctx context.Context, r *Request) (Answer, error) {
 		case s != nil && s.state == held && !s.expired(now.mono):
 			a := st.apply(sh, s, r, now)
 			sh.mu.Unlock()
-			return a, nil
+			return st.safe(ctx, r, a), nil
 		case s == nil || s.state != frozen:
 			sh.mu.Unlock()
 			return Answer{}, ErrNotHere

@@ -18,12 +18,16 @@ func (st *Store) bury(sh *shard, s *session, stamp Stamp, now int64) {
 	if s.state == held || s.state == frozen {
 		sh.drop(s)
 	}
+	if b := sh.backups[s.key]; b != nil {
+		sh.dropBackup(b)
+	}
 	s.state, s.stamp, s.deleted, s.flags, s.floor = deleted, stamp, stamp, 0, 0
 	if s.timeout == 0 {
 		s.expires = now + int64(tombstoneForever)
 	} else {
 		s.expires = deadline(now, s.timeout) + int64(tombstoneExtra)
 	}
+	st.changed(s, now)
 	s.wake()
 	s.idle()
 }
@@ -51,6 +55,7 @@ func (st *Store) sweep() {
 			return
 		case <-tick.C:
 		}
+		st.alive(st.clock.now())
 		for range perTick {
 			st.sweepShard(&st.shards[next])
 			next = (next + 1) % len(st.shards)
@@ -69,10 +74,22 @@ func (st *Store) sweepShard(sh *shard) {
 	now, seen := st.clock.now().mono, 0
 	for _, s := range sh.sessions {
 		if s.expired(now) {
-			sh.expire(s)
+			st.expire(sh, s)
 		} else if b := s.busy; b != nil && now >= b.stays {
 			b.stays = 0
 			s.idle()
+		}
+		if s.copies != nil {
+			st.renew(s)
+		}
+		if seen++; seen%sweepChunk == 0 {
+			sh.mu.Unlock()
+			sh.mu.Lock()
+		}
+	}
+	for _, b := range sh.backups {
+		if b.expired(now) {
+			sh.dropBackup(b)
 		}
 		if seen++; seen%sweepChunk == 0 {
 			sh.mu.Unlock()

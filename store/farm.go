@@ -82,6 +82,7 @@ const (
 	ReplyHeld                      // it has it and keeps it
 	ReplyMoved                     // it gave it to another node a moment ago
 	ReplyCreating                  // it is about to create it
+	ReplyBackup                    // it has a backup, and another node may hold it
 )
 
 // Reply is a node's answer to a question.
@@ -91,7 +92,8 @@ type Reply struct {
 	Locked   bool          // Held
 	Cookie   int32         // Held and locked
 	LockAge  time.Duration // Held and locked
-	Node     string        // Moved: to which node
+	Node     string        // Moved: to which node; Backup: whose session it is
+	Instance uint64        // Backup: and in which run
 	Epoch    uint64        // Moved: the epoch that it has there
 	Deleted  Stamp         // Missing, Creating: when it was deleted; 0: not known to have been
 }

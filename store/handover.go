@@ -33,6 +33,16 @@ func (st *Store) freeze(s *session, to Peer, now instant) *Handover {
 		ID: HandoverID{Giver: st.instance, N: st.handovers.Add(1)}, To: to,
 		Record: s.record(now.mono), store: st,
 	}
+	if st.backups > 0 && !st.leaving.Load() {
+		h.Record.Keepers = append(h.Record.Keepers, Peer{st.node, st.instance})
+	}
+	if s.copies != nil {
+		for _, a := range s.copies.at[:min(len(s.copies.at), maxKeepers-1)] {
+			if a.stamp == s.stamp {
+				h.Record.Keepers = append(h.Record.Keepers, a.out.Peer)
+			}
+		}
+	}
 	s.state, s.extra().handover = frozen, h
 	return h
 }
@@ -62,7 +72,11 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 // when the word came too late and this node serves its own copy again: then the hand-over is among
 // the Doubts, to be settled.
 func (h *Handover) Received() bool {
-	if h.end(func(sh *shard, s *session, now instant) { h.store.leave(sh, s, h.To.Node, s.epoch+1, now) }) {
+	arrived := func(sh *shard, s *session, now instant) {
+		h.store.retain(sh, s, h.To, now)
+		h.store.leave(sh, s, h.To.Node, s.epoch+1, now)
+	}
+	if h.end(arrived) {
 		return true
 	}
 	h.store.doubts.add(h)
@@ -72,6 +86,7 @@ func (h *Handover) Received() bool {
 // leave makes a session that is held or frozen here a note that another node has it, with an epoch
 // that is no higher than it has there. The shard is locked.
 func (st *Store) leave(sh *shard, s *session, to string, epoch uint64, now instant) {
+	st.dropCopies(s, false)
 	sh.drop(s)
 	s.state, s.extra().to, s.epoch = moved, to, epoch
 	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
@@ -82,6 +97,9 @@ func (st *Store) back(s *session, now instant) {
 	s.state = held
 	if s.expires != 0 && s.expires <= now.mono {
 		s.renew(now.mono) // a frozen session does not expire
+	}
+	if s.copies != nil {
+		st.tend(s, now.mono)
 	}
 }
 
@@ -105,6 +123,7 @@ func (st *Store) conflict(sh *shard, s *session, node string, v Version, now ins
 		st.bury(sh, s, v.Stamp, now.mono)
 		return
 	}
+	st.dropCopies(s, true)
 	st.leave(sh, s, node, v.Epoch, now)
 	s.wake()
 }
@@ -150,6 +169,9 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 	ended := h.end(func(sh *shard, s *session, now instant) {
 		switch f.Kind {
 		case Kept, PassedOn, Lost:
+			if f.Kind != Lost {
+				h.store.retain(sh, s, h.To, now)
+			}
 			// Lost as well: the receiver had it, and it ended there or went so far on that the note
 			// is gone. Served from this copy, an expired session would come back, or a second one begin.
 			h.store.leave(sh, s, cmp.Or(f.Node, h.To.Node), s.epoch+1, now)
@@ -183,6 +205,9 @@ func (st *Store) promote(s *session, now instant) {
 	s.epoch++
 	s.raise(jump())
 	s.floor, s.touched = s.cookie, false
+	if s.copies != nil {
+		s.copies.came = now.mono
+	}
 }
 
 // Promote serves a session here again that was on its way to a node which is out, unless it has been

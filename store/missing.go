@@ -16,6 +16,7 @@ type inquiry struct {
 	// guarded by the shard's lock:
 	verdict Verdict
 	created bool // the asker's own write has been stored
+	answer  Answer
 	stale   bool // meanwhile another node was promised that the key is missing here
 }
 
@@ -44,7 +45,7 @@ func (st *Store) Do(ctx context.Context, r *Request) Answer {
 	for {
 		a, next := st.look(ctx, v)
 		if next == nil {
-			return v.leave(a)
+			return st.safe(ctx, r, v.leave(a))
 		}
 		if !next(ctx) {
 			return v.leave(Answer{Status: Unknown})
@@ -57,6 +58,12 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	r := v.r
 	sh := st.shardOf(v.key)
 	now := st.clock.now()
+	if !st.sureAt(now) {
+		if writes(r.Op) {
+			return Answer{}, pause(retryAfter)
+		}
+		return Answer{Status: Unknown}, nil
+	}
 	sh.mu.Lock()
 	if v.session != nil {
 		st.serveTurns(sh, v.session, now) // in its turn, or not at all: it must not be carried out twice
@@ -137,7 +144,7 @@ func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 			v.Outcome = NotKnown
 		case q.want == Create:
 			s.deleted = max(s.deleted, min(v.Deleted, maxStamp))
-			st.create(sh, s, r, now)
+			q.answer = st.create(sh, s, r, now)
 			q.created, v = true, Verdict{Outcome: Arrived}
 			st.serveTurns(sh, s, now)
 		}
@@ -188,6 +195,9 @@ func (st *Store) answered(ctx context.Context, sh *shard, q *inquiry, v *visit, 
 	sh.mu.Lock()
 	verdict, stale, created := q.verdict, q.stale && !mine, q.created && mine
 	a, ok := v.served()
+	if created {
+		a = q.answer
+	}
 	if s := sh.sessions[v.key]; !ok && !created && s != nil && s.state == held && !s.expired(now.mono) {
 		a, ok = st.try(sh, s, v.r, now, v.patient(now.mono))
 		if !ok {

@@ -24,7 +24,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	defer sh.mu.Unlock()
 	s := sh.sessions[rec.Key]
 	if s != nil && s.expired(now.mono) {
-		sh.expire(s)
+		st.expire(sh, s)
 		s = sh.sessions[rec.Key]
 	}
 	if st.leaving.Load() || st.receipts.refused(id) || s != nil && s.state == frozen {
@@ -37,6 +37,12 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 				"session", KeyHash(s.key), "peer", from.Node, "stamp", uint64(rec.Stamp), "newer", uint64(s.stamp))
 		}
 		return Receipt{Version: s.version()}
+	}
+	if b := sh.backup(rec.Key, now.mono); b != nil {
+		if v := b.version(); v.Compare(rec.Version()) > 0 {
+			return Receipt{Version: v} // what a node had that is gone is newer; it is promoted when its turn comes
+		}
+		sh.dropBackup(b)
 	}
 	st.receipts.accept(id, now.mono)
 	if rec.Stamp > Stamp(now.wall+st.clockOffset.Load()+int64(farAhead)) {
@@ -62,6 +68,9 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		s.busy.to, s.busy.promises = "", nil
 	}
 	sh.hold(s)
+	if st.inherit(s, &rec, from, now.mono); s.copies != nil {
+		st.tend(s, now.mono)
+	}
 	if s.busy == nil || len(s.busy.turns) == 0 {
 		s.extra().stays = now.mono + int64(pollEvery)
 	}

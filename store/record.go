@@ -20,8 +20,14 @@ type Record struct {
 	Touched bool
 	Lock    int32         // cookie of the lock that is held; 0: unlocked
 	LockAge time.Duration // how long it has been
+	// Keepers have a backup of it, the giver among them if it keeps its copy. In a backup: who else has one.
+	Keepers []Peer
 	Body    []byte
 }
+
+// maxKeepers bounds the list of those who have a copy: those that are wanted, and some that have not
+// been told to forget it yet.
+const maxKeepers = 32
 
 // maxStamp keeps a hostile stamp from wrapping round when one is added.
 const maxStamp = Stamp(1) << 62
@@ -41,6 +47,8 @@ func (r *Record) Check() error {
 		return fmt.Errorf("record with %v left of %d minutes", r.Left, r.Timeout)
 	case r.Lock < 0 || r.Lock > r.Cookie || r.LockAge < 0:
 		return fmt.Errorf("record with lock %d of %d, held for %v", r.Lock, r.Cookie, r.LockAge)
+	case len(r.Keepers) > maxKeepers:
+		return fmt.Errorf("record with %d backups", len(r.Keepers))
 	case r.Cookie < 1 || r.Floor < 0:
 		return fmt.Errorf("record with cookie %d, floor %d", r.Cookie, r.Floor)
 	}
@@ -77,4 +85,17 @@ func (s *session) take(r *Record, now int64) {
 	if r.Timeout != 0 {
 		s.expires = now + int64(r.Left)
 	}
+}
+
+// CheckNote is Check for what only names a record: a burial, or what is to be forgotten.
+func (r *Record) CheckNote() error {
+	switch {
+	case r.Key == "":
+		return fmt.Errorf("note without a key")
+	case r.Stamp == 0 || r.Stamp > maxStamp || r.Epoch > 1<<62:
+		return fmt.Errorf("note of stamp %d, epoch %d", r.Stamp, r.Epoch)
+	case r.Timeout < 0 || r.Timeout > MaxTimeout:
+		return fmt.Errorf("note with a timeout of %d minutes", r.Timeout)
+	}
+	return nil
 }

@@ -74,7 +74,7 @@ const (
 type Answer struct {
 	Status  Status
 	Init    bool          // the client must initialise the session (ActionFlags: 1); at any status
-	Stamp   Stamp         // Init: the session's since then, by which Undo sees whether it was written
+	Stamp   Stamp         // Init, and a write that was carried out here: the session's since then
 	Cookie  int32         // the lock's: OK to Acquire, Locked
 	Timeout int32         // minutes: OK to Get and Acquire
 	LockAge time.Duration // Locked: how long the lock has been held

@@ -38,6 +38,7 @@ type session struct {
 	state   state
 	touched bool
 	busy    *busy
+	copies  *copies // of a session, or a deletion, that others keep backups of
 }
 
 // busy is the part of a session that only those on the move need.
@@ -148,6 +149,7 @@ func (st *Store) carryOut(sh *shard, s *session, r *Request, now instant) Answer
 		s.flags &^= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
 		a.Init, a.Stamp = true, s.stamp
+		st.changed(s, now.mono)
 	}
 	switch r.Op {
 	case Get, Acquire:
@@ -182,6 +184,7 @@ func (st *Store) carryOut(sh *shard, s *session, r *Request, now instant) Answer
 			return s.refuse(a, now)
 		default:
 			st.overwrite(sh, s, r, now)
+			a.Stamp = s.stamp
 		}
 	case Delete:
 		switch {
@@ -194,6 +197,7 @@ func (st *Store) carryOut(sh *shard, s *session, r *Request, now instant) Answer
 		default:
 			sh.abandoned++
 			st.bury(sh, s, st.stamp(now, s.stamp), now.mono)
+			a.Stamp = s.stamp
 		}
 	case Head:
 	}
@@ -239,4 +243,5 @@ func (st *Store) overwrite(sh *shard, s *session, r *Request, now instant) {
 	}
 	s.stamp = st.stamp(now, s.stamp)
 	s.lock, s.touched = 0, true
+	st.changed(s, now.mono)
 }

@@ -10,13 +10,15 @@ const (
 	SettleMine                      // its own has won, and stays
 	SettleMoved                     // it gave its own to another node
 	SettleBusy                      // its own is in a hand-over: ask again
+	SettleKept                      // it has a backup; it is said only to a zero version
 )
 
 // Settlement is the answer to Settle.
 type Settlement struct {
 	Kind    SettleKind
-	Version Version // Mine
+	Version Version // Mine, Kept
 	Node    string  // Moved
+	Holder  Peer    // Kept: of what it is a backup
 }
 
 // Settle tells this node that another one, holder, has the record v of a key. If the one here is
@@ -29,6 +31,9 @@ func (st *Store) Settle(key string, v Version, holder string) Settlement {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s := sh.sessions[key]
+	if b := sh.backup(key, now.mono); b != nil && v == (Version{}) && (s == nil || s.state == absent || s.state == moved) {
+		return Settlement{Kind: SettleKept, Version: b.version(), Holder: b.holder}
+	}
 	if s == nil || s.expired(now.mono) {
 		return Settlement{Kind: SettleNone}
 	}
@@ -38,6 +43,9 @@ func (st *Store) Settle(key string, v Version, holder string) Settlement {
 	case frozen:
 		return Settlement{Kind: SettleBusy}
 	case moved:
+		if v != (Version{}) && s.version().Compare(v) <= 0 {
+			return Settlement{Kind: SettleNone} // it has come to the other one since
+		}
 		return Settlement{Kind: SettleMoved, Node: s.busy.to}
 	}
 	mine := s.version()

@@ -13,11 +13,13 @@ const shardBits = 8
 type shard struct {
 	mu sync.Mutex
 	// guarded by mu:
-	sessions map[string]*session
-	most     int   // the most entries since the map was made: maps do not shrink by themselves
-	held     int   // how many sessions this node holds
-	bytes    int64 // of their keys and bodies
-	created  uint64
+	sessions  map[string]*session
+	most      int   // the most entries since the map was made: maps do not shrink by themselves
+	held      int   // how many sessions this node holds
+	bytes     int64 // of their keys and bodies
+	created   uint64
+	backups   map[string]*backup // nil: there were none yet
+	keptBytes int64              // of their keys and bodies
 	// abandoned: ended by the client. timedOut: ended by their own time.
 	abandoned, timedOut uint64
 
@@ -59,7 +61,8 @@ func (sh *shard) forget(s *session) {
 }
 
 // expire removes a session whose time is over, or a note that is no longer needed.
-func (sh *shard) expire(s *session) {
+func (st *Store) expire(sh *shard, s *session) {
+	st.dropCopies(s, s.state == held)
 	if s.state == held {
 		sh.timedOut++
 		sh.drop(s)
@@ -76,5 +79,6 @@ func (sh *shard) expire(s *session) {
 			return
 		}
 	}
+	st.dropCopies(s, false)
 	sh.forget(s)
 }

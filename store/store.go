@@ -1,11 +1,13 @@
 package store
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -22,7 +24,13 @@ type Options struct {
 	// Waited, if set, is told how long a request has waited that met a lock, whatever came of it. It
 	// should return at once.
 	Waited func(time.Duration)
-	Log    *slog.Logger // nil: discarded
+	// Backups is how many other nodes are to keep a copy of each session; see SetKeepers.
+	Backups int
+	Sync    Sync // whether a write waits for them
+	// Grace is how long this process may stand still before its sessions count as unsure; see Sure.
+	// 0: for ever.
+	Grace time.Duration
+	Log   *slog.Logger // nil: discarded
 }
 
 // Store keeps the sessions of one node. All methods are safe for concurrent use.
@@ -37,6 +45,22 @@ type Store struct {
 	handOut      atomic.Uint64 // calls of HandOut
 	log          *slog.Logger
 	farm         Farm // nil: stand-alone
+
+	options Options
+	backups int // 0 also while stand-alone
+	sync    Sync
+	// beat is when this process last showed that it is running, on both clocks: the monotonic one stands
+	// still while a machine is suspended, the other one does not.
+	beat, wallBeat atomic.Int64
+
+	unsure    atomic.Bool
+	keepersMu sync.Mutex // of SetKeepers
+	keepers   atomic.Pointer[keepers]
+	unsafe    atomic.Int64  // sessions of which too few backups have the last change
+	unsynced  atomic.Uint64 // writes answered without
+	toMend    chan struct{} // with room for one
+	mending   context.CancelFunc
+	mended    sync.WaitGroup
 
 	clock       clock
 	clockOffset atomic.Int64 // ns; see SetClockOffset
@@ -60,23 +84,37 @@ func New(o Options) *Store {
 	}
 	st := &Store{
 		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout,
-		lockWait: o.LockWait, waited: o.Waited, log: o.Log,
+		lockWait: o.LockWait, waited: o.Waited, log: o.Log, options: o, sync: o.Sync, toMend: make(chan struct{}, 1),
 		clock: newClock(), seed: maphash.MakeSeed(), heard: newHeard(), receipts: newReceipts(),
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
+	st.keepers.Store(&keepers{})
 	for i := range st.shards {
 		st.shards[i].sessions = map[string]*session{}
 	}
+	st.wallBeat.Store(st.clock.now().wall)
 	go st.sweep()
 	return st
 }
 
 // Join makes the store part of a farm: what it lacks it asks f for. To be called before the first
 // request, or not at all.
-func (st *Store) Join(f Farm) { st.farm = f }
+func (st *Store) Join(f Farm) {
+	st.farm = f
+	if st.backups = st.options.Backups; st.backups == 0 {
+		return
+	}
+	var ctx context.Context
+	ctx, st.mending = context.WithCancel(context.Background())
+	st.mended.Go(func() { st.mend(ctx) })
+}
 
-// Close stops the sweeper and waits for it. Requests may still be made.
+// Close stops the sweeper and what makes backups, and waits for them. Requests may still be made.
 func (st *Store) Close() {
+	if st.mending != nil {
+		st.mending()
+	}
+	st.mended.Wait()
 	close(st.closing)
 	<-st.swept
 }
@@ -85,8 +123,14 @@ func (st *Store) Close() {
 // false, nothing has happened, and Do is to be called. It does not allocate but for a new session.
 // Stand-alone, ok is always true.
 func (st *Store) Try(r *Request) (a Answer, ok bool) {
+	if st.syncs(r) {
+		return Answer{}, false
+	}
 	sh := st.shard(r.Key)
 	now := st.clock.now()
+	if !st.sureAt(now) {
+		return Answer{}, false
+	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return st.try(sh, sh.sessions[string(r.Key)], r, now, st.lockWait > 0)
@@ -96,7 +140,7 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 // that reads and meets a lock is not answered.
 func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) (Answer, bool) {
 	if s != nil && s.expired(now.mono) {
-		sh.expire(s)
+		st.expire(sh, s)
 		s = sh.sessions[string(r.Key)]
 	}
 	switch {
@@ -109,21 +153,24 @@ func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) 
 			return Answer{Status: NotFound}, true
 		}
 	case s != nil || r.Op != Put || r.Cookie > 0 || r.Cookie == BadCookie ||
-		r.Flags&FlagUninitialized != 0 || st.heard.has(r.Key, now.mono):
+		r.Flags&FlagUninitialized != 0 || sh.backup(string(r.Key), now.mono) != nil || st.heard.has(r.Key, now.mono):
 		return Answer{}, false
 	}
 	// A visitor's first page: a write without a lock under a key that nobody has heard of. It
 	// is stored without asking anybody.
-	st.create(sh, s, r, now)
-	return Answer{}, true
+	return st.create(sh, s, r, now), true
 }
 
 // create stores a Put under a key that has no session: unlocked, with cookie 1. s is what is known
 // of the key, or nil. The shard is locked.
-func (st *Store) create(sh *shard, s *session, r *Request, now instant) {
+func (st *Store) create(sh *shard, s *session, r *Request, now instant) Answer {
 	if s == nil {
 		s = &session{key: string(r.Key)}
 		sh.put(s)
+	}
+	if b := sh.backups[s.key]; b != nil {
+		s.stamp = max(s.stamp, b.stamp) // of a session that has ended
+		sh.dropBackup(b)
 	}
 	s.body, s.timeout, s.flags = r.Body, r.Timeout, r.Flags
 	s.stamp = st.stamp(now, max(s.stamp, s.deleted))
@@ -134,6 +181,8 @@ func (st *Store) create(sh *shard, s *session, r *Request, now instant) {
 	s.renew(now.mono)
 	sh.created++
 	sh.hold(s)
+	st.changed(s, now.mono)
+	return Answer{Stamp: s.stamp}
 }
 
 // Undo takes back what an answer changed when it could not be delivered: the lock of an Acquire is
@@ -154,6 +203,7 @@ func (st *Store) Undo(key []byte, a Answer) {
 	if a.Init && s.lock == 0 && s.stamp == a.Stamp {
 		s.flags |= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
+		st.changed(s, now.mono)
 	}
 	st.serveTurns(sh, s, now)
 	s.idle()
@@ -171,12 +221,24 @@ type Stats struct {
 	Ahead     uint64 // records that came with a stamp more than a minute ahead of this node's clock
 	Waiting   int    // requests, and other nodes, that wait for a session
 	Doubts    int    // hand-overs of which it is not known whether they arrived
+
+	Backups     int           // sessions of other nodes that are kept here
+	BackupBytes int64         // of their keys and bodies
+	Unsafe      int           // sessions whose last change too few other nodes have
+	UnsafeFor   time.Duration // how long the oldest such change has waited to be sent, or for its receipt
+	Unsynced    uint64        // writes that were to wait for backups and were answered, or not, without
 }
 
 // Stats adds up the counters of all shards.
 func (st *Store) Stats() Stats {
 	x := Stats{Conflicts: st.conflicts.Load(), Ahead: st.ahead.Load(),
-		Waiting: int(st.turns.Load()), Doubts: st.doubts.count()}
+		Waiting: int(st.turns.Load()), Doubts: st.doubts.count(), Unsafe: int(st.unsafe.Load()), Unsynced: st.unsynced.Load()}
+	now := st.clock.now().mono
+	for _, o := range st.keepers.Load().by {
+		if since := o.oldest(); since != 0 {
+			x.UnsafeFor = max(x.UnsafeFor, time.Duration(now-since))
+		}
+	}
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
@@ -185,6 +247,8 @@ func (st *Store) Stats() Stats {
 		x.Total += sh.created
 		x.Abandoned += sh.abandoned
 		x.TimedOut += sh.timedOut
+		x.Backups += len(sh.backups)
+		x.BackupBytes += sh.keptBytes
 		sh.mu.Unlock()
 	}
 	return x

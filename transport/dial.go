@@ -263,7 +263,7 @@ func (m *Mesh) introduce(ctx context.Context, conn *quic.Conn) (*link, error) {
 	if err := control.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return nil, err
 	}
-	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance,
+	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
 		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
 	if err != nil {
 		return nil, err
@@ -282,7 +282,7 @@ func (m *Mesh) introduce(ctx context.Context, conn *quic.Conn) (*link, error) {
 		if w.Version < minVersion || w.Version > maxVersion {
 			return nil, fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
 		}
-		l.instance, l.site, l.program = w.Instance, plain(w.Site), plain(w.Program)
+		l.instance, l.holds, l.site, l.program = w.Instance, w.Holds, plain(w.Site), plain(w.Program)
 		return l, control.SetDeadline(time.Time{})
 	case kindRefuse:
 		var r refuse

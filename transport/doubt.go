@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,32 +86,6 @@ func (m *Mesh) elsewhere(key string) (store.Fate, bool) {
 	return store.Fate{}, false
 }
 
-// holding is what one node has of a key.
-type holding struct {
-	node string
-	store.Settlement
-}
-
-// holdings asks all linked nodes at once what they have of a key. The error says that some did not answer.
-func (m *Mesh) holdings(key string) ([]holding, error) {
-	m.mu.Lock()
-	var all []holding
-	for _, n := range m.nodes {
-		if n.link != nil {
-			all = append(all, holding{node: n.name})
-		}
-	}
-	m.mu.Unlock()
-	var asked errgroup.Group
-	for i := range all {
-		asked.Go(func() (err error) {
-			all[i].Settlement, err = m.settleWith(key, store.Version{}, "", all[i].node)
-			return err
-		})
-	}
-	return all, asked.Wait()
-}
-
 // resolve asks a node about the hand-overs to it that are in doubt, if it is linked and nobody else is
 // at it. What stays open is tried again at the next tick.
 func (m *Mesh) resolve(name string) {
@@ -145,7 +118,7 @@ func (m *Mesh) resolve(name string) {
 
 func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 	var f fate
-	err := m.converse(l, kindDoubt, doubt{Giver: h.ID.Giver, Number: h.ID.N, Key: h.Record.Key}, kindFate, &f)
+	err := m.converse(m.ctx, l, kindDoubt, doubt{Giver: h.ID.Giver, Number: h.ID.N, Key: h.Record.Key}, kindFate, &f)
 	if err != nil {
 		return err
 	}
@@ -200,73 +173,17 @@ func (m *Mesh) awaited(l *link, served bool) bool {
 	return false
 }
 
-// settle finds out who holds a session, and if several do, has the one with the session keep it and the
-// others drop theirs.
-func (m *Mesh) settle(key string) error {
-	all, err := m.holdings(key)
-	if err != nil {
-		return err
-	}
-	all = append(all, holding{m.me, m.store.Settle(key, store.Version{}, "")})
-	var best *holding
-	for i := range all {
-		h := &all[i]
-		switch h.Kind {
-		case store.SettleBusy:
-			return fmt.Errorf("%s is just giving the session away", h.node)
-		case store.SettleMine:
-			// Of two equal ones that of the smaller name stays, as in Store.Settle.
-			if best == nil || cmp.Or(h.Version.Compare(best.Version), cmp.Compare(best.node, h.node)) > 0 {
-				best = h
-			}
-		}
-	}
-	for _, h := range all {
-		if h.Kind != store.SettleMine || h.node == best.node {
-			continue
-		}
-		a, err := m.settleWith(key, best.Version, best.node, h.node)
-		if err != nil {
-			return err
-		}
-		if a.Kind == store.SettleMine || a.Kind == store.SettleBusy {
-			return fmt.Errorf("%s has changed the session meanwhile", h.node)
-		}
-	}
-	return nil
-}
-
-// settleWith asks one node, this one or a linked one.
-func (m *Mesh) settleWith(key string, v store.Version, holder, who string) (store.Settlement, error) {
-	if who == m.me {
-		return m.store.Settle(key, v, holder), nil
-	}
-	l := m.linkTo(who)
-	if l == nil {
-		return store.Settlement{}, fmt.Errorf("%s is not linked", plain(who))
-	}
-	var a settlement
-	if err := m.converse(l, kindSettle, settle{Key: key, Version: *toVersion(v), Holder: holder}, kindSettlement, &a); err != nil {
-		return store.Settlement{}, err
-	}
-	if a.Kind > store.SettleBusy || a.Kind == store.SettleMoved && certs.ValidName(a.Node) != nil {
-		err := fmt.Errorf("%w: settlement %d, moved to %q", errFrame, a.Kind, plain(a.Node))
-		l.misbehaved(err)
-		return store.Settlement{}, err
-	}
-	return store.Settlement{Kind: a.Kind, Version: a.Version.of(), Node: a.Node}, nil
-}
-
-// converse sends one frame and reads one back.
-func (m *Mesh) converse(l *link, k kind, header any, want kind, back any) error {
-	ctx, cancel := context.WithTimeout(m.ctx, m.config.FetchTimeout)
+// converse sends one frame and reads one back, within the fetch time-out.
+func (m *Mesh) converse(ctx context.Context, l *link, k kind, header any, want kind, back any) error {
+	ctx, cancel := context.WithTimeout(ctx, m.config.FetchTimeout)
 	defer cancel()
 	s, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.end()
-	if err := s.SetDeadline(time.Now().Add(m.config.FetchTimeout)); err != nil {
+	end, _ := ctx.Deadline()
+	if err := s.SetDeadline(end); err != nil {
 		return err
 	}
 	if err := writeFrame(s, k, header); err != nil {

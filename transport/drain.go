@@ -45,6 +45,11 @@ type DrainProgress struct {
 // once a second, and at the end.
 func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	m.store.Leave()
+	for _, l := range m.takers(nil) {
+		l.mu.Lock()
+		l.send(kindLeave, bye{})
+		l.mu.Unlock()
+	}
 	begun := time.Now()
 	var given atomic.Int64
 	progress := func() DrainProgress {
@@ -98,7 +103,7 @@ func (m *Mesh) takers(full map[*link]time.Time) (links []*link) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
-		if n.link != nil && time.Since(full[n.link]) >= fullFor {
+		if n.link != nil && !n.link.leaving.Load() && time.Since(full[n.link]) >= fullFor {
 			links = append(links, n.link)
 		}
 	}
@@ -221,7 +226,7 @@ func (l *link) serveGives(s *stream, header []byte) error {
 		if g.Giver != l.instance {
 			return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
 		}
-		rec, err := m.readRecord(s, g.Key, g.Record)
+		rec, err := m.readRecord(s, s, g.Key, g.Record)
 		if err != nil {
 			return err
 		}
@@ -262,6 +267,7 @@ func (m *Mesh) GoodBye(ctx context.Context) error {
 	if err := m.Drain(ctx, func(DrainProgress) {}); err != nil {
 		return err
 	}
+	m.flush(ctx)
 	var all sync.WaitGroup
 	for _, l := range m.takers(nil) {
 		all.Go(func() {
@@ -277,5 +283,29 @@ func (m *Mesh) GoodBye(ctx context.Context) error {
 	return nil
 }
 
-// bye says that the sender stops, and holds no session any more.
+// flush waits for a moment until the keepers of backups know what was deleted here.
+func (m *Mesh) flush(ctx context.Context) {
+	for range 50 {
+		if m.store.Flushed() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// bye says that the sender stops: with kindLeave, that it hands over its sessions, takes none in, and will
+// keep no backups; with kindBye, that it holds no session any more.
 type bye struct{}
+
+// leave takes another node's word that it stops. Others have to keep the backups that it has.
+func (l *link) leave() {
+	m := l.mesh
+	l.leaving.Store(true)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed()
+}

@@ -36,6 +36,8 @@ type farm struct {
 	nodes    map[string]*testNode
 	config   func(*Config) // changes that a test wants
 	lockWait time.Duration // of all nodes' stores
+	backups  int           // of each session
+	sync     store.Sync
 	clock    time.Duration // how far a machine's clock is ahead when its node starts
 	log      *logBuffer
 }
@@ -249,14 +251,15 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 	n.link = link
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", host)
 	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Site: "site-" + n.name,
-		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20, Log: log}
+		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20, Backups: f.backups, Log: log}
 	for _, p := range peers {
 		c.Peers = append(c.Peers, addrOf(p).String())
 	}
 	if f.config != nil {
 		f.config(&c)
 	}
-	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait, Log: log})
+	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait,
+		Backups: f.backups, Sync: f.sync, Grace: c.Grace, Log: log})
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)

@@ -48,6 +48,7 @@ func (m *Mesh) forget(name string) error {
 	m.mu.Unlock()
 	m.log.Warn("a node is forgotten: nobody waits for it any more", "peer", name)
 	m.start(func() { m.promote(name) })
+	m.reviewSoon()
 	return nil
 }
 

@@ -20,8 +20,8 @@ import (
 //
 //	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
 //	          then pings and pongs in both directions for as long as the link lives, and at times
-//	          nodes (whom the sender knows), bye (it stops and holds nothing) and forget (a node
-//	          will not come back)
+//	          nodes (whom the sender knows), leave (it hands its sessions over), bye (it stops and
+//	          holds nothing) and forget (a node will not come back)
 //	ping      in place of a hello: pong comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
@@ -29,6 +29,7 @@ import (
 //	give      receipt comes back, and any number of both may follow
 //	doubt     fate comes back
 //	settle    settlement comes back
+//	keep      and more of them for as long as the link lives: backups; kept comes back now and then
 type kind uint8
 
 const (
@@ -50,6 +51,9 @@ const (
 	kindBye
 	kindForget
 	kindNodes
+	kindKeep
+	kindKept
+	kindLeave
 )
 
 const (
@@ -72,6 +76,7 @@ type hello struct {
 	Site     string `cbor:"4,keyasint,omitempty"`
 	Clock    int64  `cbor:"5,keyasint"` // ns since 1970
 	Program  string `cbor:"6,keyasint,omitempty"`
+	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
 }
 
 // welcome accepts a hello.
@@ -81,6 +86,7 @@ type welcome struct {
 	Site     string `cbor:"4,keyasint,omitempty"`
 	Clock    int64  `cbor:"5,keyasint"`
 	Program  string `cbor:"6,keyasint,omitempty"`
+	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
 }
 
 // refuse turns a hello down. The certificate was good; the reason is another.
@@ -121,6 +127,8 @@ type reply struct {
 	Node    string          `cbor:"5,keyasint,omitempty"`
 	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
 	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
+	// Backup: of a session of Node, in this run.
+	Instance uint64 `cbor:"11,keyasint,omitempty"`
 	// Found:
 	Giver  uint64      `cbor:"8,keyasint,omitempty"`
 	Number uint64      `cbor:"9,keyasint,omitempty"`
@@ -141,17 +149,32 @@ type recordHead struct {
 	Lock    int32         `cbor:"11,keyasint,omitempty"`
 	LockAge time.Duration `cbor:"12,keyasint,omitempty"`
 	Size    int64         `cbor:"10,keyasint"` // of the body
+	Keepers []peerRef     `cbor:"13,keyasint,omitempty"`
+}
+
+// peerRef is a node in one of its runs.
+type peerRef struct {
+	Node     string `cbor:"1,keyasint"`
+	Instance uint64 `cbor:"2,keyasint"`
 }
 
 func headOf(r *store.Record) *recordHead {
-	return &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
+	h := &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
 		Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Lock: r.Lock, LockAge: r.LockAge, Size: int64(len(r.Body))}
+	for _, p := range r.Keepers {
+		h.Keepers = append(h.Keepers, peerRef(p))
+	}
+	return h
 }
 
 // record gives the session that the head announces, without its body, and not yet checked.
 func (h *recordHead) record(key string) store.Record {
-	return store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
+	r := store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
 		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched, Lock: h.Lock, LockAge: h.LockAge}
+	for _, p := range h.Keepers {
+		r.Keepers = append(r.Keepers, store.Peer(p))
+	}
+	return r
 }
 
 type receipt struct {
@@ -195,18 +218,6 @@ type fate struct {
 	Kind    store.FateKind `cbor:"1,keyasint"`
 	Version *version       `cbor:"2,keyasint,omitempty"`
 	Node    string         `cbor:"3,keyasint,omitempty"`
-}
-
-type settle struct {
-	Key     string  `cbor:"1,keyasint"`
-	Version version `cbor:"2,keyasint"`
-	Holder  string  `cbor:"3,keyasint"`
-}
-
-type settlement struct {
-	Kind    store.SettleKind `cbor:"1,keyasint"`
-	Version *version         `cbor:"2,keyasint,omitempty"`
-	Node    string           `cbor:"3,keyasint,omitempty"`
 }
 
 // errFrame is what a peer gets closed for: bytes that no node sends.

@@ -36,8 +36,11 @@ func frames() map[kind]any {
 		kindAnswer:     answer{NotHere: true, Status: store.Locked, Init: true, Cookie: 5, LockAge: time.Second},
 		kindDoubt:      doubt{Giver: 1, Number: 2, Key: "k"},
 		kindFate:       fate{Kind: store.PassedOn, Version: v, Node: "web2"},
-		kindSettle:     settle{Key: "k", Version: *v, Holder: "web3"},
-		kindSettlement: settlement{Kind: store.SettleMine, Version: v, Node: "web4"},
+		kindSettle:     settle{Holder: "web3", Entries: []settleEntry{{Key: "k", Version: *v}, {Key: "l"}}},
+		kindSettlement: settlement{Entries: []settled{{Kind: store.SettleMine, Version: v, Node: "web4"}, {Kind: store.SettleKept, Node: "web5", Instance: 6, Up: true}}},
+		kindKeep: keep{Kind: store.ParcelCopy, Key: "k", Record: &recordHead{Stamp: 1, Timeout: 5, Cookie: 7,
+			Keepers: []peerRef{{Node: "web6", Instance: 8}}, Size: 9}},
+		kindKept: kept{Count: 3, But: []keptBut{{Index: 2, Kind: store.KeepNewer}}},
 	}
 }
 
@@ -204,9 +207,20 @@ func checkAll(t *testing.T, header any) {
 	case *fate:
 		sane(t, h.Version.of())
 	case *settle:
-		sane(t, h.Version.of())
+		for _, e := range h.Entries {
+			sane(t, e.Version.of())
+		}
 	case *settlement:
-		sane(t, h.Version.of())
+		for _, e := range h.Entries {
+			sane(t, e.Version.of())
+		}
+	case *keep:
+		if h.Record != nil {
+			rec := h.Record.record("k")
+			if rec.CheckNote() == nil && (rec.Stamp == 0 || rec.Stamp > 1<<62 || rec.Timeout < 0) {
+				t.Errorf("it passes: %+v", rec)
+			}
+		}
 	case *hello:
 		if s := plain(h.Site); strings.ContainsAny(s, "\n\r\x00\x1b") || len(s) > 200 {
 			t.Errorf("not fit for a log: %q", s)

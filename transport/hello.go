@@ -90,7 +90,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	if err != nil {
 		return err
 	}
-	l := &link{mesh: m, conn: conn, peer: peer, instance: h.Instance, site: plain(h.Site), program: plain(h.Program),
+	l := &link{mesh: m, conn: conn, peer: peer, instance: h.Instance, holds: h.Holds, site: plain(h.Site), program: plain(h.Program),
 		control: control, pongs: map[uint64]pingSent{}}
 	code, text := m.judge(ctx, l, h)
 	var old *link
@@ -126,7 +126,7 @@ func (m *Mesh) accept(l *link, v int) (old *link, used bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old, used = m.install(l); used {
-		l.send(kindWelcome, welcome{Version: v, Instance: m.config.Instance,
+		l.send(kindWelcome, welcome{Version: v, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
 			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
 	}
 	return old, used
@@ -240,6 +240,7 @@ func (m *Mesh) begin(l, old *link) {
 	l.ping()
 	m.tell(l)
 	m.resolve(l.node.name)
+	m.wg.Go(func() { m.meet(l) })
 	l.run()
 }
 

@@ -251,8 +251,8 @@ func badStreams() map[string][]byte {
 		"a write with more than it says":    put(func(w *forward) { w.Key, w.Size = "k", 5 }, []byte("0123456789")...),
 		"a doubt about another's hand-over": frame(kindDoubt, doubt{Giver: 12345, Number: 1, Key: "k"}),
 		"a doubt without a key":             frame(kindDoubt, doubt{Number: 1}),
-		"a settlement without a key":        frame(kindSettle, settle{Holder: "b"}),
-		"a settlement for no name":          frame(kindSettle, settle{Key: "k", Holder: "b\nlevel=ERROR msg=forged"}),
+		"a settlement without a key":        frame(kindSettle, settle{Holder: "b", Entries: []settleEntry{{}}}),
+		"a settlement for no name":          frame(kindSettle, settle{Holder: "b\nlevel=ERROR msg=forged", Entries: []settleEntry{{Key: "k"}}}),
 	}
 }
 
@@ -726,7 +726,7 @@ func TestAPeerThatGivesNoCreditForAnswersHoldsNothing(t *testing.T) {
 		s := r.open()
 		r.write(s, kindQuestion, question{Want: store.Move, Key: keyOf(1), Within: time.Second})
 		for range 100 {
-			r.write(r.open(), kindSettle, settle{Key: keyOf(2), Holder: "b"})
+			r.write(r.open(), kindSettle, settle{Holder: "b", Entries: []settleEntry{{Key: keyOf(2)}}})
 		}
 		time.Sleep(stall + time.Second)
 		f.wantAnswer("get of what it did not read", u.a.get(keyOf(1)), store.OK, strings.Repeat("x", 100_000))

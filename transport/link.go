@@ -35,10 +35,12 @@ type link struct {
 	instance uint64
 	site     string
 	program  string
+	holds    bool // it held sessions when it was linked
 	dialled  bool // by this node
 	since    time.Time
 	control  *quic.Stream
 	suspect  atomic.Bool
+	leaving  atomic.Bool  // the other side hands its sessions over and takes nothing in
 	drained  atomic.Bool  // the other side has said good-bye with nothing left over
 	streams  atomic.Int64 // that are open, in both directions
 	bad      sync.Once    // it has been closed for misbehaviour
@@ -219,6 +221,9 @@ func (l *link) controlFrame(k kind, data []byte) error {
 	switch k {
 	case kindBye:
 		l.drained.Store(true)
+		return nil
+	case kindLeave:
+		l.leave()
 		return nil
 	case kindForget:
 		return l.forgotten(data)

@@ -41,6 +41,8 @@ type Config struct {
 	Grace        time.Duration // a node unlinked for this long is out
 	LostAfter    time.Duration // a node out for this long is lost
 	MaxBody      int64         // bytes of one session
+	Backups      int           // copies of each session on other nodes, as the store makes them
+	Placement    Placement     // where they should be
 	Log          *slog.Logger
 }
 
@@ -59,6 +61,8 @@ type Mesh struct {
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
 	sessions atomic.Int64
 
+	review chan struct{} // with room for one: backups are to be looked at
+
 	ctx    context.Context // ends when the mesh is closed
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -68,6 +72,7 @@ type Mesh struct {
 	diallers  []*dialler
 	change    chan struct{} // closed at each change of a node's state, then replaced
 	resolving map[string]bool
+	unsure    bool // the store is, and all nodes are being compared with
 	news      bool // whom this node knows is not what its links were told
 	skewed    bool // this node's clock differs from most others'
 	closed    bool
@@ -87,7 +92,7 @@ func NewInstance() uint64 {
 func New(config Config) (*Mesh, error) {
 	m := &Mesh{
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
-		nodes: map[string]*node{}, change: make(chan struct{}), resolving: map[string]bool{},
+		nodes: map[string]*node{}, change: make(chan struct{}), review: make(chan struct{}, 1), resolving: map[string]bool{},
 	}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -120,6 +125,10 @@ func New(config Config) (*Mesh, error) {
 	m.recall()
 	m.wg.Go(func() { m.listen(listener) })
 	m.wg.Go(m.tick)
+	if config.Backups > 0 {
+		m.wg.Go(m.backUp)
+		m.wg.Go(m.reviewBackups)
+	}
 	return m, nil
 }
 
@@ -225,5 +234,6 @@ func (m *Mesh) tick() {
 			m.resolve(l.node.name)
 		}
 		m.watchClock()
+		m.watchPauses()
 	}
 }

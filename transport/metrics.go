@@ -18,6 +18,7 @@ type metrics struct {
 	fetches    *prometheus.CounterVec
 	seconds    prometheus.Histogram
 	handovers  *prometheus.CounterVec
+	backups    *prometheus.CounterVec
 	misbehaved prometheus.Counter
 }
 
@@ -30,6 +31,8 @@ func newMetrics() *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12)}),
 		handovers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_handovers_total",
 			Help: "Sessions handed over, by direction and result."}, []string{"direction", "result"}),
+		backups: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_backups_total",
+			Help: "Changes of sessions sent to other nodes that keep backups, and received from others, by result."}, []string{"direction", "result"}),
 		misbehaved: prometheus.NewCounter(prometheus.CounterOpts{Name: "peerstate_peer_violations_total",
 			Help: "Links closed because a peer sent what no peer sends."}),
 	}
@@ -46,8 +49,12 @@ func (x *metrics) handover(direction, result string) {
 	x.handovers.WithLabelValues(direction, result).Inc()
 }
 
+func (x *metrics) backup(direction, result string) {
+	x.backups.WithLabelValues(direction, result).Inc()
+}
+
 // Collectors are the mesh's metrics, for the admin listener.
 func (m *Mesh) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.misbehaved}
+	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.misbehaved}
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"peerstate/store"
 )
 
 // State is what this node knows of another one.
@@ -30,6 +32,7 @@ type node struct {
 	addr     string // where it was last reached
 	program  string // its version
 	link     *link  // nil: not linked
+	instance uint64 // the run that was linked last
 	state    State
 	since    time.Time // of the state
 	reason   string    // why it is not up
@@ -39,6 +42,9 @@ type node struct {
 	offset   time.Duration // its clock minus ours
 	clocked  bool          // offset has been measured
 	sessions int64         // that it holds, by its own word
+	met      bool          // what both hold has been compared since they were linked
+	parted   int           // how often that became untrue
+	apart    time.Time     // since when that is not known to agree; zero: it never was
 }
 
 // node gives the entry of a name, made if need be. m.mu is held.
@@ -64,11 +70,40 @@ func (m *Mesh) linkTo(name string) *link {
 // gone: nobody waits for it. What only it held is missing, or it held nothing.
 func (n *node) gone() bool { return n.state == Lost || n.state == Drained }
 
-func (m *Mesh) isGone(name string) bool {
+// mayHold tells whether a node that cannot be asked may hold a session.
+func (m *Mesh) mayHold(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
-	return n != nil && n.gone()
+	return n == nil || n.link == nil && m.awaits(n)
+}
+
+// awaits tells whether a node may hold a session that nobody else knows of: it is not linked, and neither
+// given up nor out. One that is out counts no more if a backup of what it held would be reachable: when no
+// more nodes are out than there are backups of each session. A node that has just started may itself be one
+// that has lost them, and waits until the others are lost. m.mu is held.
+func (m *Mesh) awaits(n *node) bool {
+	if n.link != nil || n.gone() {
+		return false
+	}
+	if n.state != Out || m.config.Backups == 0 || time.Since(m.started) < m.config.LostAfter {
+		return true
+	}
+	out := 0
+	for _, o := range m.nodes {
+		if o.state == Out {
+			out++
+		}
+	}
+	return out > m.config.Backups
+}
+
+// linkedRun tells whether a node is linked, in that run of it.
+func (m *Mesh) linkedRun(p store.Peer) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[p.Node]
+	return n != nil && n.link != nil && n.link.instance == p.Instance
 }
 
 // linked makes a node up. m.mu is held.
@@ -77,7 +112,14 @@ func (m *Mesh) linked(n *node, l *link) {
 		n.timer.Stop()
 		n.timer = nil
 	}
-	n.link, n.suspect, n.reason = l, time.Time{}, ""
+	if n.instance != l.instance {
+		n.apart = time.Time{}
+	}
+	if n.link == nil || n.instance != l.instance {
+		n.met = false
+		n.parted++
+	}
+	n.link, n.instance, n.suspect, n.reason = l, l.instance, time.Time{}, ""
 	n.site, n.program, n.addr, n.expires = l.site, l.program, l.conn.RemoteAddr().String(), l.peer.Expires
 	if n.state != Up {
 		n.state, n.since = Up, time.Now()
@@ -90,11 +132,16 @@ func (m *Mesh) linked(n *node, l *link) {
 // LostAfter more. One that has said good-bye is not waited for. m.mu is held.
 func (m *Mesh) unlinked(n *node, reason string) {
 	drained := n.link.drained.Load()
+	if n.met {
+		n.met, n.apart = false, time.Now()
+		n.parted++
+	}
 	n.link, n.suspect, n.reason = nil, time.Time{}, reason
 	n.state, n.since = Connecting, time.Now()
 	if drained {
 		n.state, n.reason = Drained, ""
 		m.wg.Go(func() { m.promote(n.name) })
+		m.reviewSoon()
 	} else {
 		m.await(n, m.config.Grace, Out)
 	}
@@ -129,6 +176,7 @@ func (m *Mesh) await(n *node, d time.Duration, next State) {
 				"peer", n.name, "reason", reason)
 		}
 		m.start(func() { m.promote(n.name) })
+		m.reviewSoon()
 	})
 	n.timer = t
 }
@@ -181,11 +229,11 @@ func (m *Mesh) silent(l *link) {
 	}
 }
 
-// unknowable tells whether there is a node that may hold a session and cannot be asked: not linked and
-// not lost, or configured, never reached, and waited for only a short time yet. m.mu is held.
+// unknowable tells whether there is a node that may hold a session and cannot be asked (see awaits), or one
+// that is configured, was never reached, and is waited for only a short time yet. m.mu is held.
 func (m *Mesh) unknowable() bool {
 	for _, n := range m.nodes {
-		if n.link == nil && !n.gone() {
+		if m.awaits(n) {
 			return true
 		}
 	}

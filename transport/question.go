@@ -31,6 +31,7 @@ const (
 	saidCreating                  // it is about to create it
 	saidMoved                     // it gave it to another
 	saidHeld                      // it has it and keeps it
+	saidBackup                    // it has a backup of another node's
 	coming                        // the session is on its way
 	broughtIt                     // the session is here now
 )
@@ -47,6 +48,10 @@ func (m *Mesh) Ask(ctx context.Context, q store.Question) store.Verdict {
 // the session, or says who holds it, decides; otherwise all that are not suspect are waited for.
 func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	begun := time.Now()
+	own, kept := m.store.BackupOf(q.Key)
+	if kept && m.vacant(own.Holder) && len(m.promoteBackups(ctx, []store.Backup{own})) == 0 {
+		return store.Verdict{Outcome: store.Arrived}
+	}
 	m.mu.Lock()
 	unknown := m.unknowable()
 	var links []*link
@@ -58,7 +63,10 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	m.mu.Unlock()
 
 	g := &gathering{mesh: m, question: q, replies: make(chan said), over: make(chan struct{}),
-		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, unknown: unknown}
+		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, denied: map[string]uint64{}, unknown: unknown}
+	if kept {
+		g.holders = append(g.holders, own.Holder)
+	}
 	defer close(g.over)
 	if end, ok := ctx.Deadline(); ok {
 		g.end = end
@@ -83,7 +91,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 			return store.Verdict{}
 		}
 	}
-	if g.unknown || len(g.open) > 0 {
+	if g.unknown || len(g.open) > 0 || g.backed() {
 		return store.Verdict{Creating: g.creating}
 	}
 	return store.Verdict{Outcome: store.Missing, Deleted: g.deleted, Creating: g.creating}
@@ -102,6 +110,20 @@ type gathering struct {
 	unknown  bool              // a node that may have the session cannot say, or cannot be asked
 	deleted  store.Stamp
 	creating []string
+	holders  []store.Peer      // of whose session a node has a backup
+	denied   map[string]uint64 // nodes that do not hold it, and in which run they said so
+}
+
+// backed tells whether there is a backup of a session of which nobody knows that it has ended. A holder's
+// own word counts more than that of its keepers.
+func (g *gathering) backed() bool {
+	g.denied[g.mesh.me] = g.mesh.config.Instance
+	for _, h := range g.holders {
+		if g.denied[h.Node] != h.Instance {
+			return true
+		}
+	}
+	return false
 }
 
 // put asks one node, in a goroutine that goes on when the question is decided by another: a session
@@ -143,6 +165,10 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 		delete(g.open, r.link)
 	}
 	switch r.kind {
+	case saidMissing, saidCreating, saidMoved:
+		g.denied[r.link.node.name] = r.link.instance
+	}
+	switch r.kind {
 	case broughtIt:
 		return store.Verdict{Outcome: store.Arrived}, true
 	case saidHeld:
@@ -155,6 +181,8 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 		g.creating = append(g.creating, r.link.node.name)
 	case saidMoved:
 		g.follow(r.Node, r.Epoch)
+	case saidBackup:
+		g.holders = append(g.holders, store.Peer{Node: r.Node, Instance: r.Instance})
 	case saidNothing:
 		g.unknown = true
 	}
@@ -174,7 +202,7 @@ func (g *gathering) follow(name string, epoch uint64) {
 	g.followed[name] = epoch
 	if l := m.linkTo(name); l != nil {
 		g.put(l)
-	} else if !m.isGone(name) {
+	} else if m.mayHold(name) {
 		g.unknown = true
 	}
 }
@@ -228,6 +256,8 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 		r.kind = saidMoved
 	case store.ReplyHeld:
 		r.kind = saidHeld
+	case store.ReplyBackup:
+		r.kind = saidBackup
 	case store.ReplyFound:
 		m.takeOver(l, s, q, r, tell)
 		return
@@ -239,7 +269,7 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 // check finds replies that no node gives to a question of that kind. giver is the node's instance.
 func (r *reply) check(want store.Want, giver uint64) error {
 	switch {
-	case r.Kind > store.ReplyCreating:
+	case r.Kind > store.ReplyBackup:
 		return fmt.Errorf("%w: a reply of kind %d", errFrame, r.Kind)
 	case r.Kind == store.ReplyFound && want != store.Move:
 		return fmt.Errorf("%w: a session for a question that only asks where it is", errFrame)
@@ -247,7 +277,7 @@ func (r *reply) check(want store.Want, giver uint64) error {
 		return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
 	case r.Kind == store.ReplyHeld && r.Locked && r.Cookie < 1:
 		return fmt.Errorf("%w: a lock with cookie %d", errFrame, r.Cookie)
-	case r.Kind == store.ReplyMoved && certs.ValidName(r.Node) != nil:
+	case (r.Kind == store.ReplyMoved || r.Kind == store.ReplyBackup) && certs.ValidName(r.Node) != nil:
 		return fmt.Errorf("%w: moved to %q", errFrame, plain(r.Node))
 	}
 	return nil
@@ -272,7 +302,7 @@ func (m *Mesh) finish(l *link, s *stream) {
 func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(said)) {
 	nothing := said{link: l}
 	tell(said{link: l, kind: coming})
-	rec, err := m.readRecord(s, q.Key, r.Record)
+	rec, err := m.readRecord(s, s, q.Key, r.Record)
 	if err != nil {
 		if errors.Is(err, errFrame) {
 			l.misbehaved(err)
@@ -318,8 +348,8 @@ func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back rece
 	return receipt{}, false
 }
 
-// readRecord reads the session that follows a reply, for as long as bytes arrive.
-func (m *Mesh) readRecord(s *stream, key string, h *recordHead) (store.Record, error) {
+// readRecord reads the body of a session that a stream brings, from r, for as long as bytes arrive.
+func (m *Mesh) readRecord(s *stream, r io.Reader, key string, h *recordHead) (store.Record, error) {
 	switch {
 	case h == nil:
 		return store.Record{}, fmt.Errorf("%w: found, but no record", errFrame)
@@ -334,7 +364,7 @@ func (m *Mesh) readRecord(s *stream, key string, h *recordHead) (store.Record, e
 	arrived := func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) }
 	arrived()
 	var err error
-	rec.Body, err = readBody(s, h.Size, arrived)
+	rec.Body, err = readBody(r, h.Size, arrived)
 	return rec, errors.Join(err, deadline)
 }
 

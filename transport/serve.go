@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"peerstate/certs"
 	"peerstate/store"
 )
 
@@ -30,6 +29,8 @@ func (l *link) serve(s *stream) {
 			err = l.serveDoubt(s, header)
 		case kindSettle:
 			err = l.serveSettle(s, header)
+		case kindKeep:
+			err = l.serveKeep(s, header)
 		default:
 			err = fmt.Errorf("%w: kind %d at the beginning of a stream", errFrame, k)
 		}
@@ -69,7 +70,7 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	}
 	ctx, cancel := l.within(q.Within)
 	defer cancel()
-	rep := l.mesh.store.Asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want,
+	rep := l.mesh.asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want,
 		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
 	if rep.Kind == store.ReplyFound {
 		return l.handOver(s, rep.Handover)
@@ -78,7 +79,27 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 		return err
 	}
 	return writeFrame(s, kindReply, reply{Kind: rep.Kind, Locked: rep.Locked, Cookie: rep.Cookie, LockAge: rep.LockAge,
-		Node: rep.Node, Epoch: rep.Epoch, Deleted: rep.Deleted})
+		Node: rep.Node, Instance: rep.Instance, Epoch: rep.Epoch, Deleted: rep.Deleted})
+}
+
+// asked has the store answer a question. Where it has only a backup, and nobody can hold the session any
+// more, this node becomes the holder first.
+func (m *Mesh) asked(ctx context.Context, asker store.Peer, q store.Question) store.Reply {
+	rep := m.store.Asked(ctx, asker, q)
+	if rep.Kind != store.ReplyBackup && rep.Kind != store.ReplyMoved {
+		return rep
+	}
+	b, ok := m.store.BackupOf(q.Key)
+	switch {
+	case !ok:
+		return rep
+	case m.vacant(b.Holder) && len(m.promoteBackups(ctx, []store.Backup{b})) == 0:
+		return m.store.Asked(ctx, asker, q)
+	case !m.linkedRun(b.Holder):
+		// Nobody can be asked where it was given to, and this node may yet serve it.
+		return store.Reply{Kind: store.ReplyBackup, Node: b.Holder.Node, Instance: b.Holder.Instance}
+	}
+	return rep
 }
 
 // handOver sends a frozen session and gives it up, or not, by the receiver's word. Where that does
@@ -218,19 +239,4 @@ func (l *link) serveDoubt(s *stream, header []byte) error {
 	}
 	f := l.mesh.store.FateOf(store.HandoverID{Giver: d.Giver, N: d.Number}, d.Key)
 	return writeFrame(s, kindFate, fate{Kind: f.Kind, Version: toVersion(f.Version), Node: f.Node})
-}
-
-func (l *link) serveSettle(s *stream, header []byte) error {
-	var q settle
-	if err := decode(header, &q); err != nil {
-		return err
-	}
-	if err := checkKey(q.Key); err != nil {
-		return err
-	}
-	if q.Holder != "" && certs.ValidName(q.Holder) != nil {
-		return fmt.Errorf("%w: a session on %q", errFrame, plain(q.Holder))
-	}
-	a := l.mesh.store.Settle(q.Key, q.Version.of(), q.Holder)
-	return writeFrame(s, kindSettlement, settlement{Kind: a.Kind, Version: toVersion(a.Version), Node: a.Node})
 }

@@ -1,0 +1,274 @@
+package store
+
+import "time"
+
+// backup is a copy of a session that another node holds. It is served by nobody: this node becomes the
+// holder first (see [Store.PromoteBackup]).
+type backup struct {
+	session // in no state
+	holder  Peer
+	keepers []Peer // who else has a copy, by the holder's word
+}
+
+// backupExtra is how much longer than the session a backup lives at least: renewals come in batches.
+const backupExtra = 30 * time.Second
+
+// KeepKind is a keeper's answer to a parcel.
+type KeepKind uint8
+
+// The answers.
+const (
+	KeepDone    KeepKind = iota // it is so
+	KeepLacking                 // the body that should be here is not
+	KeepRefused                 // this node takes none
+	KeepNewer                   // there is a newer record of the session here
+	KeepBusy                    // the session is just leaving this node: it is to be sent again
+)
+
+// Keep does with a parcel of a session's holder what its kind says. Records have been checked. Of two
+// records of one key the newer one stays, whoever sent it.
+func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
+	sh := st.shardOf(rec.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	switch kind {
+	case ParcelBury:
+		return st.keepBurial(sh, holder, &rec, now)
+	case ParcelForget:
+		if b := sh.backups[rec.Key]; b != nil && b.holder.Node == holder.Node && b.version().Compare(rec.Version()) <= 0 {
+			sh.dropBackup(b)
+		}
+		return KeepDone
+	}
+	if st.leaving.Load() || st.backups == 0 {
+		return KeepRefused
+	}
+	s := sh.sessions[rec.Key]
+	if s != nil && s.expired(now.mono) {
+		st.expire(sh, s)
+		s = sh.sessions[rec.Key]
+	}
+	if s != nil {
+		switch {
+		case s.state == held && s.version().Compare(rec.Version()) < 0:
+			st.conflict(sh, s, holder.Node, rec.Version(), now)
+		case (s.state == held || s.state == deleted) && s.version().Compare(rec.Version()) >= 0:
+			return KeepNewer
+		}
+	}
+	b := sh.backups[rec.Key]
+	switch {
+	case b != nil && b.stamp == rec.Stamp && kind == ParcelRenew:
+		rec.Body = b.body
+	case kind == ParcelRenew:
+		return KeepLacking
+	case b != nil && b.version().Compare(rec.Version()) > 0:
+		return KeepNewer
+	}
+	sh.keep(&rec, holder, rec.Keepers, now.mono)
+	return KeepDone
+}
+
+// keepBurial remembers that a session was deleted. The shard is locked.
+func (st *Store) keepBurial(sh *shard, holder Peer, rec *Record, now instant) KeepKind {
+	v := Version{Stamp: rec.Stamp, Tombstone: true}
+	if b := sh.backups[rec.Key]; b != nil {
+		if b.version().Compare(v) > 0 {
+			return KeepNewer
+		}
+		sh.dropBackup(b)
+	}
+	s := sh.sessions[rec.Key]
+	if s == nil {
+		s = &session{key: rec.Key}
+		sh.put(s)
+	}
+	switch {
+	case s.state == frozen:
+		return KeepBusy // it will be known in a moment who holds it
+	case s.state == held && s.version().Compare(v) >= 0:
+		return KeepNewer
+	case s.state == held:
+		st.conflict(sh, s, holder.Node, v, now)
+	case s.state == deleted && s.stamp >= rec.Stamp:
+	default:
+		s.timeout = rec.Timeout
+		st.bury(sh, s, rec.Stamp, now.mono)
+	}
+	return KeepDone
+}
+
+// keep stores a backup, in place of another. The shard is locked.
+func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) {
+	b := sh.backups[r.Key]
+	if b != nil {
+		sh.keptBytes -= int64(len(b.key) + len(b.body))
+	} else {
+		b = &backup{}
+		if sh.backups == nil {
+			sh.backups = map[string]*backup{}
+		}
+		sh.backups[r.Key] = b
+	}
+	b.session = session{key: r.Key, body: r.Body, stamp: r.Stamp, deleted: r.Deleted, epoch: r.Epoch, timeout: r.Timeout,
+		flags: r.Flags, cookie: r.Cookie, lock: r.Lock, lockedAt: now - int64(r.LockAge), floor: r.Floor, touched: r.Touched}
+	if r.Timeout != 0 {
+		life := int64(r.Timeout) * int64(time.Minute)
+		b.expires = now + int64(r.Left) + max(life/10, int64(backupExtra))
+	}
+	b.holder, b.keepers = holder, keepers
+	sh.keptBytes += int64(len(b.key) + len(b.body))
+}
+
+func (sh *shard) dropBackup(b *backup) {
+	delete(sh.backups, b.key)
+	sh.keptBytes -= int64(len(b.key) + len(b.body))
+}
+
+// backup gives the backup of a key that is not expired, or nil. The shard is locked.
+func (sh *shard) backup(key string, now int64) *backup {
+	b := sh.backups[key]
+	if b != nil && b.expired(now) {
+		sh.dropBackup(b)
+		return nil
+	}
+	return b
+}
+
+// retain keeps a copy of a session that has just been given to another node, which knows of it. The shard
+// is locked, and the session is here still.
+func (st *Store) retain(sh *shard, s *session, to Peer, now instant) {
+	if st.backups == 0 || st.leaving.Load() {
+		return
+	}
+	r := s.record(now.mono)
+	r.Epoch++
+	if b := sh.backup(s.key, now.mono); b != nil && b.version().Compare(r.Version()) > 0 {
+		return // the new holder has changed it already
+	}
+	var others []Peer
+	if s.copies != nil {
+		for _, a := range s.copies.at {
+			others = append(others, a.out.Peer)
+		}
+	}
+	sh.keep(&r, to, others, now.mono)
+}
+
+// Backup is what there is to know of a backup.
+type Backup struct {
+	Key     string
+	Version Version
+	Holder  Peer
+}
+
+func (b *backup) info() Backup {
+	return Backup{Key: b.key, Version: b.version(), Holder: b.holder}
+}
+
+// BackupOf gives this node's backup of a session that it does not hold.
+func (st *Store) BackupOf(key string) (Backup, bool) {
+	sh := st.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	b := sh.backup(key, st.clock.now().mono)
+	if b == nil {
+		return Backup{}, false
+	}
+	return b.info(), true
+}
+
+// EachBackup calls f with all backups that are here, some hundred at a time, until it gives false.
+func (st *Store) EachBackup(f func([]Backup) bool) {
+	for i := range st.shards {
+		sh := &st.shards[i]
+		var all []Backup
+		now := st.clock.now().mono
+		sh.mu.Lock()
+		for _, b := range sh.backups {
+			if !b.expired(now) {
+				all = append(all, b.info())
+			}
+		}
+		sh.mu.Unlock()
+		if len(all) > 0 && !f(all) {
+			return
+		}
+	}
+}
+
+// DropBackup lets a backup go that is no longer the session's, unless it has changed meanwhile.
+func (st *Store) DropBackup(was Backup) {
+	sh := st.shardOf(was.Key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if b := sh.backups[was.Key]; b != nil && b.info() == was {
+		sh.dropBackup(b)
+	}
+}
+
+// RelabelBackup notes that another node holds the session of a backup, unless it has changed meanwhile.
+func (st *Store) RelabelBackup(was Backup, holder Peer) {
+	sh := st.shardOf(was.Key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if b := sh.backups[was.Key]; b != nil && b.info() == was {
+		b.holder = holder
+	}
+}
+
+// PromoteBackup makes this node the holder of a session of which it has a backup, unless anything is known
+// meanwhile that is newer. Somebody has made sure that no other node holds it. Cookies jump, so that none
+// is given twice, and a lock that died with the holder writes no more once somebody has been there; one
+// that the backup shows stays, with its age.
+func (st *Store) PromoteBackup(was Backup) bool {
+	sh := st.shardOf(was.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	b := sh.backup(was.Key, now.mono)
+	if b == nil || b.info() != was || st.leaving.Load() || !st.sureAt(now) {
+		return false
+	}
+	s := sh.sessions[was.Key]
+	if s != nil && s.expired(now.mono) {
+		st.expire(sh, s)
+		s = sh.sessions[was.Key]
+	}
+	switch {
+	case s == nil:
+		s = &session{key: b.key}
+		sh.put(s)
+	case s.state == frozen:
+		return false
+	case s.state == held || s.state == deleted:
+		if s.version().Compare(b.version()) >= 0 {
+			sh.dropBackup(b)
+			return false
+		}
+		if s.state == held {
+			st.conflict(sh, s, b.holder.Node, b.version(), now)
+		}
+	}
+	rec := b.record(now.mono)
+	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
+	sh.dropBackup(b)
+	s.take(&rec, now.mono)
+	s.raise(jump())
+	s.floor, s.touched = s.cookie, false
+	sh.hold(s)
+	st.inherit(s, &rec, Peer{}, now.mono)
+	if s.busy != nil {
+		s.busy.to, s.busy.promises = "", nil
+		if s.busy.inquiry != nil {
+			st.end(sh, s, Verdict{Outcome: Arrived})
+		}
+		st.serveTurns(sh, s, now)
+		s.wake()
+		s.idle()
+	}
+	// Its backups are made by and by: a node's loss must not choke the others.
+	st.mendSoon()
+	return true
+}

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"context"
+	"time"
+)
+
+// Sync says whether a write is answered before its backups have it.
+type Sync uint8
+
+// The ways to answer a write.
+const (
+	SyncOff    Sync = iota // at once
+	SyncOn                 // when its backups have it, or after a second, or at once where no keeper is linked
+	SyncStrict             // the same, but then the outcome is Unknown, so that the client raises an error
+)
+
+// syncWait is the longest that a write waits for its backups.
+const syncWait = time.Second
+
+// syncs tells whether a request's answer waits for backups.
+func (st *Store) syncs(r *Request) bool {
+	return st.sync != SyncOff && st.backups > 0 && (r.Op == Put || r.Op == Delete)
+}
+
+// safe waits until the backups have what a write has just stored, and gives the answer that its client gets.
+func (st *Store) safe(ctx context.Context, r *Request, a Answer) Answer {
+	if a.Status != OK || !st.syncs(r) {
+		return a
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncWait)
+	defer cancel()
+	for {
+		enough, changed := st.backedUp(string(r.Key), a.Stamp)
+		if enough {
+			return a
+		}
+		if changed == nil || !until(changed)(ctx) {
+			break
+		}
+	}
+	st.unsynced.Add(1)
+	if st.sync == SyncStrict {
+		return Answer{Status: Unknown}
+	}
+	return a
+}
+
+// backedUp tells whether the write of a stamp, or a later one, has enough backups. Otherwise it gives what to
+// wait for; nil where no keeper is linked that could have it soon.
+func (st *Store) backedUp(key string, stamp Stamp) (enough bool, changed <-chan struct{}) {
+	sh := st.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[key]
+	if stamp == 0 || s == nil || s.state != held && s.state != deleted || s.copies == nil {
+		// It was stored by the holder, who has waited; or was given to another node, and this one has a
+		// copy; or nobody had a copy of what was deleted.
+		return true, nil
+	}
+	n, soon := 0, false
+	for i := range s.copies.at {
+		a := &s.copies.at[i]
+		soon = soon || a.queued
+		if a.stamp >= stamp && a.told != 0 && !a.out.gone.Load() {
+			n++
+		}
+	}
+	if s.state == held && n >= st.backups {
+		return true, nil
+	}
+	if !soon {
+		return false, nil
+	}
+	if s.copies.wait == nil {
+		s.copies.wait = make(chan struct{})
+	}
+	return false, s.copies.wait
+}

@@ -1,0 +1,382 @@
+package transport
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"peerstate/store"
+)
+
+// Placement says on which nodes backups should be.
+type Placement string
+
+// The placements. Where there are too few such nodes, others are taken.
+const (
+	AnyNode   Placement = "any"
+	OtherSite Placement = "other-site"
+	SameSite  Placement = "same-site"
+)
+
+// keep is one thing for a node that keeps backups of the sender's sessions; the body follows. Any number of
+// them come on one stream.
+type keep struct {
+	Kind   store.ParcelKind `cbor:"1,keyasint"`
+	Key    string           `cbor:"2,keyasint"`
+	Record *recordHead      `cbor:"3,keyasint"`
+}
+
+// kept answers the next keeps of its stream, in order.
+type kept struct {
+	Count int       `cbor:"1,keyasint"`
+	But   []keptBut `cbor:"2,keyasint,omitempty"` // those that were not simply done
+}
+
+type keptBut struct {
+	Index int            `cbor:"1,keyasint"` // from 0
+	Kind  store.KeepKind `cbor:"2,keyasint"`
+}
+
+const (
+	// keepBatch is how many changes are taken at a time, and keepWindow how many may be unanswered.
+	keepBatch  = 64
+	keepWindow = 512
+	// keepAnswers bounds how many are answered at once.
+	keepAnswers = 256
+	// keepBuffer is how many bytes of small sessions go into one write.
+	keepBuffer = 32 << 10
+	// busyPause is how long a keeper is let alone with a session that it is just giving away itself.
+	busyPause = 50 * time.Millisecond
+)
+
+// backUp tells the store who can keep backups, whenever that changes, and sends them what it has for them.
+func (m *Mesh) backUp() {
+	senders := map[*link]context.CancelFunc{}
+	var before []store.Keeper
+	for {
+		m.mu.Lock()
+		change := m.change
+		var keepers []store.Keeper
+		links := map[*link]bool{}
+		for _, n := range m.nodes {
+			k := store.Keeper{Peer: store.Peer{Node: n.name, Instance: n.instance}, Preferred: m.prefers(n)}
+			switch {
+			case n.link != nil && n.link.leaving.Load():
+				continue
+			case n.link != nil:
+				// Not before both know what both hold, or each double would show here, one by one.
+				k.Linked = n.suspect.IsZero() && n.met
+				links[n.link] = true
+			case n.state != Connecting || n.instance == 0:
+				continue
+			}
+			keepers = append(keepers, k)
+		}
+		m.mu.Unlock()
+		slices.SortFunc(keepers, func(a, b store.Keeper) int { return cmp.Compare(a.Node, b.Node) })
+		if !slices.Equal(keepers, before) {
+			m.store.SetKeepers(keepers)
+			before = keepers
+		}
+		for l, stop := range senders {
+			if !links[l] {
+				stop()
+				delete(senders, l)
+			}
+		}
+		for l := range links {
+			if senders[l] == nil {
+				ctx, stop := context.WithCancel(m.ctx)
+				senders[l] = stop
+				m.start(func() { l.sendBackups(ctx) })
+			}
+		}
+		select {
+		case <-change:
+		case <-m.ctx.Done():
+			for _, stop := range senders {
+				stop()
+			}
+			m.store.SetKeepers(nil)
+			return
+		}
+	}
+}
+
+// prefers tells whether a node stands where backups should be. m.mu is held.
+func (m *Mesh) prefers(n *node) bool {
+	switch m.config.Placement {
+	case OtherSite:
+		return n.site != m.config.Site
+	case SameSite:
+		return n.site == m.config.Site
+	}
+	return true
+}
+
+// sendBackups sends over a link what the store has for its node, until ctx ends, which says that the link
+// is not the one to use any more, or the link does.
+func (l *link) sendBackups(ctx context.Context) {
+	m := l.mesh
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.conn.Context(), cancel)()
+	out := m.store.Outbox(store.Peer{Node: l.node.name, Instance: l.instance})
+	for out != nil && ctx.Err() == nil {
+		if err := l.sendFrom(ctx, out); err != nil && ctx.Err() == nil {
+			m.log.Debug("backups could not be sent; they are sent again", "peer", l.node.name, "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+}
+
+// sendFrom sends what is in an outbox on one stream, until something goes wrong.
+func (l *link) sendFrom(ctx context.Context, out *store.Outbox) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	window := make(chan *store.Parcel, keepWindow)
+	batch, err := out.Take(ctx, keepBatch) // a stream that nothing is sent on does not exist for the other side
+	if err != nil {
+		return err
+	}
+	s, err := l.open(ctx)
+	if err != nil {
+		failed(batch)
+		return err
+	}
+	defer s.end()
+	defer context.AfterFunc(ctx, func() { s.CancelRead(streamGivenUp) })()
+	answers := make(chan struct{})
+	started := l.mesh.start(func() {
+		defer close(answers)
+		cancel(l.readKept(s, window))
+	})
+	if !started {
+		failed(batch)
+		return errors.New("the mesh has been closed")
+	}
+	for err == nil {
+		if err = l.sendBatch(s, batch); err != nil {
+			failed(batch)
+			break
+		}
+		for i, p := range batch {
+			select {
+			case window <- p:
+				continue
+			case <-ctx.Done():
+			}
+			failed(batch[i:])
+			break
+		}
+		batch, err = out.Take(ctx, keepBatch)
+	}
+	cause := context.Cause(ctx)
+	cancel(err)
+	<-answers
+	close(window)
+	for p := range window {
+		p.Failed()
+	}
+	return errors.Join(err, cause)
+}
+
+func failed(batch []*store.Parcel) {
+	for _, p := range batch {
+		p.Failed()
+	}
+}
+
+// sendBatch writes parcels, small ones together.
+func (l *link) sendBatch(s *stream, batch []*store.Parcel) (err error) {
+	buf := make([]byte, 0, keepBuffer)
+	flush := func() error {
+		if len(buf) == 0 {
+			return nil
+		}
+		err := writeSlowly(s, nil, buf)
+		buf = buf[:0]
+		return err
+	}
+	for _, p := range batch {
+		if buf, err = appendFrame(buf, kindKeep, keep{Kind: p.Kind, Key: p.Record.Key, Record: headOf(&p.Record)}); err != nil {
+			return err
+		}
+		body := p.Record.Body
+		if len(buf)+len(body) <= keepBuffer {
+			buf = append(buf, body...)
+			continue
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+		if err := writeSlowly(s, nil, body); err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+// readKept reads what the keeper says, until an error, and reports on the parcels in the window.
+func (l *link) readKept(s *stream, window <-chan *store.Parcel) error {
+	m := l.mesh
+	for {
+		var k kept
+		err := expect(s, kindKept, &k)
+		if err == nil && (k.Count < 1 || k.Count > keepAnswers || len(k.But) > k.Count) {
+			err = fmt.Errorf("%w: %d backups answered", errFrame, k.Count)
+		}
+		if err != nil {
+			if errors.Is(err, errFrame) {
+				l.misbehaved(err)
+			}
+			return err
+		}
+		for i := range k.Count {
+			var p *store.Parcel
+			select {
+			case p = <-window:
+			case <-l.conn.Context().Done():
+				return context.Cause(l.conn.Context())
+			case <-time.After(stall): // what is answered was sent, and is put there at once
+				err := fmt.Errorf("%w: more backups answered than were sent", errFrame)
+				l.misbehaved(err)
+				return err
+			}
+			kind := store.KeepDone
+			if len(k.But) > 0 && k.But[0].Index == i {
+				kind, k.But = k.But[0].Kind, k.But[1:]
+			}
+			m.reported(p, kind)
+		}
+		if len(k.But) > 0 {
+			err := fmt.Errorf("%w: answers to backups out of order", errFrame)
+			l.misbehaved(err)
+			return err
+		}
+	}
+}
+
+// reported tells the store what a keeper has said.
+func (m *Mesh) reported(p *store.Parcel, kind store.KeepKind) {
+	switch kind {
+	case store.KeepDone:
+		m.metrics.backup(outgoing, "kept")
+		p.Kept()
+	case store.KeepLacking:
+		m.metrics.backup(outgoing, "lacking")
+		p.Lacking()
+	case store.KeepBusy:
+		m.metrics.backup(outgoing, "busy")
+		later := m.start(func() {
+			select {
+			case <-m.ctx.Done():
+			case <-time.After(busyPause):
+			}
+			p.Failed()
+		})
+		if !later {
+			p.Failed()
+		}
+	case store.KeepNewer:
+		// Two nodes have the session. Which of them drops its own is found out with all nodes.
+		m.metrics.backup(outgoing, "newer")
+		p.Refused()
+		m.start(func() {
+			if err := m.settle(p.Record.Key); err != nil {
+				m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(p.Record.Key), "error", err)
+			}
+		})
+	default:
+		m.metrics.backup(outgoing, "refused")
+		p.Refused()
+	}
+}
+
+// serveKeep keeps what another node sends, for as long as the stream lives.
+func (l *link) serveKeep(s *stream, header []byte) error {
+	m := l.mesh
+	from := store.Peer{Node: l.node.name, Instance: l.instance}
+	r := bufio.NewReaderSize(s, 2*keepBuffer)
+	var back kept
+	for {
+		var k keep
+		if err := decode(header, &k); err != nil {
+			return err
+		}
+		if err := checkKey(k.Key); err != nil {
+			return err
+		}
+		rec, err := m.readKeep(s, r, &k)
+		if err != nil {
+			return err
+		}
+		done := m.store.Keep(from, k.Kind, rec)
+		if done != store.KeepDone {
+			back.But = append(back.But, keptBut{Index: back.Count, Kind: done})
+			m.metrics.backup(incoming, "not kept")
+		} else {
+			m.metrics.backup(incoming, "kept")
+		}
+		if done == store.KeepNewer {
+			m.reviewSoon() // it may be that of a node which is gone
+		}
+		if back.Count++; back.Count == keepAnswers || r.Buffered() == 0 {
+			if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+				return err
+			}
+			if err := writeFrame(s, kindKept, back); err != nil {
+				return err
+			}
+			back = kept{}
+		}
+		// The next one may come in a day; what has begun must go on.
+		if err := s.SetReadDeadline(time.Time{}); err != nil {
+			return err
+		}
+		if _, err := r.Peek(1); err != nil {
+			return err
+		}
+		if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {
+			return err
+		}
+		var next kind
+		next, header, err = readFrame(r)
+		if err != nil {
+			return err
+		}
+		if next != kindKeep {
+			return fmt.Errorf("%w: kind %d among backups", errFrame, next)
+		}
+	}
+}
+
+// readKeep checks a keep and reads its body.
+func (m *Mesh) readKeep(s *stream, r *bufio.Reader, k *keep) (store.Record, error) {
+	switch k.Kind {
+	case store.ParcelCopy:
+		return m.readRecord(s, r, k.Key, k.Record)
+	case store.ParcelRenew, store.ParcelBury, store.ParcelForget:
+	default:
+		return store.Record{}, fmt.Errorf("%w: a backup of kind %d", errFrame, k.Kind)
+	}
+	if k.Record == nil || k.Record.Size != 0 {
+		return store.Record{}, fmt.Errorf("%w: a backup with a body that has none", errFrame)
+	}
+	rec := k.Record.record(k.Key)
+	check := rec.Check
+	if k.Kind != store.ParcelRenew {
+		check = rec.CheckNote
+	}
+	if err := check(); err != nil {
+		return rec, fmt.Errorf("%w: %w", errFrame, err)
+	}
+	return rec, nil
+}

@@ -1,0 +1,184 @@
+package transport
+
+import (
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"peerstate/store"
+)
+
+// When two nodes are linked that were not, each tells the other which sessions it has used, deleted or taken
+// over meanwhile, many in a frame, and what both hold is settled. So two sides of a farm that was cut in
+// two are one again within a second, and what one of them has deleted does not come back from the other.
+
+const (
+	// meetMargin is how much earlier than a link's end the two may have gone different ways: it is noticed
+	// late.
+	meetMargin = 15 * time.Second
+	// meetAtOnce is how many frames are under way at a time.
+	meetAtOnce = 8
+	forever    = time.Duration(1<<63 - 1)
+)
+
+// meet compares what both hold over a link, until that has been done or the link has ended.
+func (m *Mesh) meet(l *link) {
+	for m.ctx.Err() == nil {
+		m.mu.Lock()
+		n := l.node
+		if n.link != l || n.met {
+			m.mu.Unlock()
+			return
+		}
+		d := forever
+		if !n.apart.IsZero() {
+			d = time.Since(n.apart) + meetMargin
+		}
+		parted := n.parted
+		needless := n.apart.IsZero() && !l.holds && !m.unsure
+		m.mu.Unlock()
+		var err error
+		if !needless {
+			err = m.compareAll(l, d)
+		}
+		if err == nil {
+			err = m.verifyBackups(l)
+		}
+		if err == nil {
+			m.mu.Lock()
+			if n.link == l && n.parted == parted {
+				n.met = true
+				m.changed()
+			}
+			m.mu.Unlock()
+			m.reviewSoon()
+			return
+		}
+		m.log.Debug("sessions could not be compared with a node; it is tried again", "peer", l.node.name, "error", err)
+		select {
+		case <-m.ctx.Done():
+		case <-l.conn.Context().Done():
+			return
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// compareAll tells the other side what this node has used in the last d, and settles what both have.
+func (m *Mesh) compareAll(l *link, d time.Duration) error {
+	all := errgroup.Group{}
+	all.SetLimit(meetAtOnce)
+	compared := 0
+	m.store.Holdings(d, func(some []store.Holding) bool {
+		compared += len(some)
+		_ = batches(some, func(batch []store.Holding) error { // f gives no error
+			all.Go(func() error { return m.compareBatch(l, batch) })
+			return nil
+		})
+		return l.conn.Context().Err() == nil
+	})
+	err := all.Wait()
+	if err == nil && compared > 0 {
+		m.log.Debug("sessions have been compared with a node", "peer", l.node.name, "sessions", compared)
+	}
+	return err
+}
+
+// compareBatch is compareAll for what fits into a frame.
+func (m *Mesh) compareBatch(l *link, batch []store.Holding) error {
+	answers, err := m.compare(m.ctx, l, m.me, batch)
+	if err != nil {
+		return err
+	}
+	for i, a := range answers {
+		key := batch[i].Key
+		alone := false // it has to be settled with all nodes
+		switch a.Kind {
+		case store.SettleMine:
+			mine := m.store.Settle(key, a.Version, l.node.name)
+			alone = mine.Kind == store.SettleMine || mine.Kind == store.SettleBusy
+		case store.SettleBusy:
+			alone = true
+		case store.SettleMoved:
+			alone = a.Node != m.me
+		}
+		if !alone {
+			continue
+		}
+		for range 5 {
+			if err = m.settle(key); err == nil {
+				break
+			}
+			select {
+			case <-m.ctx.Done():
+			case <-time.After(m.config.FetchTimeout / 10):
+			}
+		}
+		if err != nil {
+			m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(key), "error", err)
+		}
+	}
+	return nil
+}
+
+// verifyBackups asks the other side for the sessions of which this node has backups in its name: it may have
+// ended some that it could not say so of.
+func (m *Mesh) verifyBackups(l *link) error {
+	holder := store.Peer{Node: l.node.name, Instance: l.instance}
+	var err error
+	m.store.EachBackup(func(some []store.Backup) bool {
+		var keys []store.Holding
+		var its []store.Backup
+		for _, b := range some {
+			if b.Holder == holder {
+				keys, its = append(keys, store.Holding{Key: b.Key}), append(its, b)
+			}
+		}
+		err = batches(keys, func(batch []store.Holding) error {
+			answers, err := m.compare(m.ctx, l, "", batch)
+			if err != nil {
+				return err
+			}
+			for i, a := range answers {
+				if a.Kind == store.SettleNone || a.Kind == store.SettleMine && a.Version.Tombstone && a.Version.Compare(its[i].Version) >= 0 {
+					m.store.DropBackup(its[i])
+				}
+			}
+			its = its[len(batch):]
+			return nil
+		})
+		return err == nil
+	})
+	return err
+}
+
+// watchPauses has everything compared when the store says that this process has stood still, and tells it
+// when that is done. It is called every second.
+func (m *Mesh) watchPauses() {
+	sure := m.store.Sure()
+	m.mu.Lock()
+	begin := !sure && !m.unsure
+	m.unsure = !sure
+	done := true
+	var links []*link
+	for _, n := range m.nodes {
+		if begin {
+			n.met, n.apart = false, time.Time{}
+			n.parted++
+		}
+		if n.link != nil {
+			links = append(links, n.link)
+		}
+		done = done && (n.link != nil && n.met || n.link == nil && n.state != Connecting)
+	}
+	m.mu.Unlock()
+	switch {
+	case sure:
+	case begin:
+		for _, l := range links {
+			m.start(func() { m.meet(l) })
+		}
+	case done:
+		m.store.Compared()
+	}
+}

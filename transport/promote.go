@@ -1,0 +1,202 @@
+package transport
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"peerstate/store"
+)
+
+// A backup becomes the session only when nobody can be holding that any more: its holder is out, or has come
+// back in a new run, or was forgotten; every node that is up has said that it does not hold it; and no node
+// is just on the way between up and out. Of several who have one, the newest is promoted, and of equal
+// ones that of the node which comes first in the session's order of keepers (store.Rank).
+
+// reviewPause is how long backups that could not be promoted wait for another look. It doubles each time.
+const (
+	reviewPause = time.Second
+	reviewMost  = 30 * time.Second
+)
+
+// vacant tells whether nobody can hold sessions by the right of a holder any more.
+func (m *Mesh) vacant(h store.Peer) bool {
+	if h.Node == m.me {
+		return h.Instance != m.config.Instance
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[h.Node]
+	switch {
+	case n == nil:
+		return true // forgotten
+	case n.link != nil:
+		return n.link.instance != h.Instance
+	}
+	return n.state == Out || n.gone()
+}
+
+// reviewSoon has the backups that are here looked at: a node has gone, or has come back.
+func (m *Mesh) reviewSoon() {
+	select {
+	case m.review <- struct{}{}:
+	default: // they will be
+	}
+}
+
+// reviewBackups promotes the backups of holders that are gone, without waiting for somebody who asks, so
+// that there are soon enough copies again.
+func (m *Mesh) reviewBackups() {
+	pause := reviewPause
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
+	for {
+		select {
+		case <-m.review:
+			pause = reviewPause
+		case <-again.C:
+			pause = min(2*pause, reviewMost)
+		case <-m.ctx.Done():
+			return
+		}
+		left, promoted := 0, 0
+		vacant := map[store.Peer]bool{}
+		m.store.EachBackup(func(all []store.Backup) bool {
+			all = slices.DeleteFunc(all, func(b store.Backup) bool {
+				v, known := vacant[b.Holder]
+				if !known {
+					v = m.vacant(b.Holder)
+					vacant[b.Holder] = v
+				}
+				return !v
+			})
+			n := len(m.promoteBackups(m.ctx, all))
+			left += n
+			promoted += len(all) - n
+			return m.ctx.Err() == nil
+		})
+		if promoted > 0 {
+			m.log.Info("backups of sessions whose holder is gone have been looked at", "served here or elsewhere", promoted, "left", left)
+		}
+		if left > 0 {
+			again.Reset(pause)
+		}
+	}
+}
+
+// promoteBackups promotes what may be promoted of some backups, whose holders are gone. It gives those that
+// have to be looked at again; of the others each is either held here now, or by another node, or has ended.
+func (m *Mesh) promoteBackups(ctx context.Context, all []store.Backup) (left []store.Backup) {
+	for len(all) > 0 {
+		var batch []store.Holding
+		for _, b := range all[:min(len(all), settleMost)] {
+			batch = append(batch, store.Holding{Key: b.Key})
+		}
+		n := 0
+		_ = batches(batch, func(some []store.Holding) error { // f gives no error
+			left = append(left, m.promoteBatch(ctx, all[n:n+len(some)], some)...)
+			n += len(some)
+			return nil
+		})
+		all = all[n:]
+	}
+	return left
+}
+
+// promoteBatch is promoteBackups for as many as fit into a frame.
+func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []store.Holding) (left []store.Backup) {
+	m.mu.Lock()
+	var links []*link
+	for _, n := range m.nodes {
+		switch {
+		case n.link != nil:
+			links = append(links, n.link)
+		case n.state != Out && !n.gone():
+			m.mu.Unlock()
+			return all // it may be up in a moment, and hold them
+		}
+	}
+	m.mu.Unlock()
+	answers := make([][]compared, len(links))
+	asked, ctx := errgroup.WithContext(ctx)
+	for i, l := range links {
+		asked.Go(func() (err error) {
+			answers[i], err = m.compare(ctx, l, "", keys)
+			return err
+		})
+	}
+	if err := asked.Wait(); err != nil {
+		m.log.Debug("a node could not be asked for sessions whose holder is gone", "error", err)
+		return all
+	}
+	for i, b := range all {
+		var said []compared
+		for j := range links {
+			said = append(said, answers[j][i])
+		}
+		if !m.promoteOne(b, links, said) {
+			left = append(left, b)
+		}
+	}
+	return left
+}
+
+// promoteOne decides about one backup by what all linked nodes have said; false: it is to be looked at again.
+func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
+	older := false
+	has := func(name string) (store.SettleKind, bool) {
+		for i, l := range links {
+			if l.node.name == name {
+				return said[i].Kind, true
+			}
+		}
+		return store.SettleNone, false
+	}
+	for i, a := range said {
+		peer := store.Peer{Node: links[i].node.name, Instance: links[i].instance}
+		switch a.Kind {
+		case store.SettleMine:
+			if a.Version.Compare(b.Version) < 0 {
+				older = true // it is settled below
+				continue
+			}
+			if a.Version.Tombstone {
+				m.store.DropBackup(b)
+			} else {
+				m.store.RelabelBackup(b, peer)
+			}
+			return true
+		case store.SettleBusy:
+			return false
+		case store.SettleMoved:
+			if kind, linked := has(a.Node); linked && kind != store.SettleMine || a.Node == m.me {
+				return false // it moved while they were asked
+			}
+		case store.SettleKept:
+			_, linked := has(a.Holder.Node)
+			if a.up && !linked && a.Holder.Node != m.me {
+				return false // its holder is there for that node: not gone, but cut off from here
+			}
+			c := a.Version.Compare(b.Version)
+			if c > 0 || c == 0 && store.Rank(b.Key, peer.Node) > store.Rank(b.Key, m.me) {
+				return false // that one promotes it
+			}
+		}
+	}
+	if !m.store.PromoteBackup(b) {
+		return true // what is known here has changed meanwhile
+	}
+	m.metrics.backup(incoming, "promoted")
+	level := m.repeats.first("promoted " + b.Holder.Node)
+	if level {
+		m.log.Warn("sessions of a node that is gone are served from their backups here", "peer", b.Holder.Node)
+	}
+	if older {
+		if err := m.settle(b.Key); err != nil {
+			m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(b.Key), "error", err)
+		}
+	}
+	return true
+}
