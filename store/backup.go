@@ -260,7 +260,7 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	sh.hold(s)
 	st.inherit(s, &rec, Peer{}, now.mono)
 	if s.busy != nil {
-		s.busy.to, s.busy.promises = "", nil
+		s.busy.to, s.busy.promises = Peer{}, nil
 		if s.busy.inquiry != nil {
 			st.end(sh, s, Verdict{Outcome: Arrived})
 		}

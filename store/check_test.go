@@ -86,7 +86,7 @@ func (st *Store) checkSession(s *session) error {
 	if b == nil {
 		b = new(busy)
 	} else {
-		must(b.inquiry != nil || b.handover != nil || b.to != "" || len(b.turns) != 0 || b.stays != 0 || len(b.promises) != 0 || b.changed != nil,
+		must(b.inquiry != nil || b.handover != nil || b.to != (Peer{}) || len(b.turns) != 0 || b.stays != 0 || len(b.promises) != 0 || b.changed != nil,
 			"an empty busy part is left over")
 	}
 	must(b.inquiry == nil || b.inquiry.session == s, "the question is about another session")
@@ -94,7 +94,7 @@ func (st *Store) checkSession(s *session) error {
 	must((s.state == frozen) == (b.handover != nil), "frozen and in a hand-over are not the same")
 	must(b.handover == nil || b.handover.Record.Key == s.key, "in another session's hand-over")
 	must(b.handover == nil || !b.handover.doubtful || st.doubts.has(b.handover), "in doubt, but nobody will ask")
-	must((s.state == moved) == (b.to != ""), "moved and a note of where to are not the same")
+	must((s.state == moved) == (b.to != (Peer{})), "moved and a note of where to are not the same")
 	must(s.lock == 0 || s.state == held, "a lock on what is not held")
 	must(s.lock <= s.cookie, "a lock that was never given")
 	if s.holds() {

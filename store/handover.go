@@ -74,7 +74,7 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 func (h *Handover) Received() bool {
 	arrived := func(sh *shard, s *session, now instant) {
 		h.store.retain(sh, s, h.To, now)
-		h.store.leave(sh, s, h.To.Node, s.epoch+1, now)
+		h.store.leave(sh, s, h.To, s.epoch+1, now)
 	}
 	if h.end(arrived) {
 		return true
@@ -85,15 +85,28 @@ func (h *Handover) Received() bool {
 
 // leave makes a session that is held or frozen here a note that another node has it, with an epoch
 // that is no higher than it has there. The shard is locked.
-func (st *Store) leave(sh *shard, s *session, to string, epoch uint64, now instant) {
+func (st *Store) leave(sh *shard, s *session, to Peer, epoch uint64, now instant) {
 	st.dropCopies(s, false)
 	sh.drop(s)
 	s.state, s.extra().to, s.epoch = moved, to, epoch
 	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
 }
 
-// back makes a frozen session held again.
-func (st *Store) back(s *session, now instant) {
+// to is who holds a session that has arrived, by the word of its receiver.
+func (h *Handover) to(f Fate) Peer {
+	if f.Node == "" || f.Node == h.To.Node {
+		return h.To
+	}
+	return Peer{Node: f.Node}
+}
+
+// back makes a frozen session held again; false: it was received, and written, and there is a backup of that
+// here. The shard is locked.
+func (st *Store) back(sh *shard, s *session, now instant) bool {
+	if b := sh.backup(s.key, now.mono); b != nil && b.version().Compare(s.version()) > 0 {
+		st.leave(sh, s, b.holder, b.epoch, now)
+		return false
+	}
 	s.state = held
 	if s.expires != 0 && s.expires <= now.mono {
 		s.renew(now.mono) // a frozen session does not expire
@@ -101,14 +114,14 @@ func (st *Store) back(s *session, now instant) {
 	if s.copies != nil {
 		st.tend(s, now.mono)
 	}
+	return true
 }
 
 // Declined ends a hand-over that the receiver did not take. With a version, the receiver knows of
 // that record of the session, which is no older: the copy here is stale and dropped.
 func (h *Handover) Declined(v Version) {
 	h.end(func(sh *shard, s *session, now instant) {
-		h.store.back(s, now)
-		if v != (Version{}) && s.version().Compare(v) <= 0 {
+		if h.store.back(sh, s, now) && v != (Version{}) && s.version().Compare(v) <= 0 {
 			h.store.conflict(sh, s, h.To.Node, v, now)
 		}
 	})
@@ -124,7 +137,7 @@ func (st *Store) conflict(sh *shard, s *session, node string, v Version, now ins
 		return
 	}
 	st.dropCopies(s, true)
-	st.leave(sh, s, node, v.Epoch, now)
+	st.leave(sh, s, Peer{Node: node}, v.Epoch, now)
 	s.wake()
 }
 
@@ -174,13 +187,14 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 			}
 			// Lost as well: the receiver had it, and it ended there or went so far on that the note
 			// is gone. Served from this copy, an expired session would come back, or a second one begin.
-			h.store.leave(sh, s, cmp.Or(f.Node, h.To.Node), s.epoch+1, now)
+			h.store.leave(sh, s, h.to(f), s.epoch+1, now)
 		case Buried:
 			h.store.bury(sh, s, max(f.Version.Stamp, s.stamp), now.mono)
 		case NotReceived:
-			h.store.back(s, now)
-			if instance != h.To.Instance {
-				h.store.promote(s, now) // it may have been received by a run that is over
+			if instance == h.To.Instance {
+				h.store.back(sh, s, now)
+			} else {
+				h.store.promote(sh, s, now) // it may have been received by a run that is over
 			}
 		}
 	})
@@ -200,8 +214,10 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 // promote makes this node the holder of a session again whose last holder may have given locks
 // that this copy does not know of: the cookie counter is raised far enough that none of their
 // cookies is given again, and what comes with one of those is no longer taken. The shard is locked.
-func (st *Store) promote(s *session, now instant) {
-	st.back(s, now)
+func (st *Store) promote(sh *shard, s *session, now instant) {
+	if !st.back(sh, s, now) {
+		return
+	}
 	s.epoch++
 	s.raise(jump())
 	s.floor, s.touched = s.cookie, false
@@ -223,7 +239,7 @@ func (h *Handover) Promote() {
 		return
 	}
 	s.busy.handover = nil
-	st.promote(s, now)
+	st.promote(sh, s, now)
 	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()

@@ -14,7 +14,7 @@ func TestASessionMovesToTheNodeThatAsksForIt(t *testing.T) {
 		a.put("k", "one", NoCookie)
 		mustBe(t, "get where it is not", b.get("k"), OK, "one")
 		net.mustHold(t, "k", "b")
-		if s, _ := a.entry("k"); s.state != moved || s.busy.to != "b" || s.body != nil {
+		if s, _ := a.entry("k"); s.state != moved || s.busy.to.Node != "b" || s.body != nil {
 			t.Errorf("the giver's note: %v", &s)
 		}
 		if s := a.Stats(); s.Active != 0 || s.Bytes != 0 || s.Total != 1 {

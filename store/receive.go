@@ -65,7 +65,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		s.floor, s.touched = s.cookie, true
 	}
 	if s.busy != nil {
-		s.busy.to, s.busy.promises = "", nil
+		s.busy.to, s.busy.promises = Peer{}, nil
 	}
 	sh.hold(s)
 	if st.inherit(s, &rec, from, now.mono); s.copies != nil {
@@ -119,7 +119,7 @@ func (st *Store) FateOf(id HandoverID, key string) Fate {
 	case held, frozen:
 		return Fate{Kind: Kept, Version: s.version()}
 	case moved:
-		return Fate{Kind: PassedOn, Node: s.busy.to}
+		return Fate{Kind: PassedOn, Node: s.busy.to.Node}
 	case deleted:
 		return Fate{Kind: Buried, Version: s.version()}
 	}

@@ -45,7 +45,7 @@ type session struct {
 type busy struct {
 	inquiry  *inquiry
 	handover *Handover
-	to       string  // moved: the node that it was given to
+	to       Peer    // moved: the node that it was given to; the run is 0 where it is not known
 	turns    []*turn // who waits for it, in the order of arrival
 	// stays: a session that was fetched for nobody who still waits does not move on before that
 	// (monotonic ns), unless a request has found it.
@@ -119,7 +119,7 @@ func (s *session) idle() {
 	if b != nil && s.state == held && len(b.turns) == 0 && b.stays == 0 {
 		b.changed = nil // those who wait for a session that is here stand in its queue, or for stays
 	}
-	if b != nil && b.inquiry == nil && b.handover == nil && b.to == "" &&
+	if b != nil && b.inquiry == nil && b.handover == nil && b.to == (Peer{}) &&
 		len(b.turns) == 0 && b.stays == 0 && len(b.promises) == 0 && b.changed == nil {
 		s.busy = nil
 	}

@@ -18,7 +18,7 @@ type Settlement struct {
 	Kind    SettleKind
 	Version Version // Mine, Kept
 	Node    string  // Moved
-	Holder  Peer    // Kept: of what it is a backup
+	Holder  Peer    // Kept: whose session it is; Moved: to whom, in run 0 where that is not known
 }
 
 // Settle tells this node that another one, holder, has the record v of a key. If the one here is
@@ -46,7 +46,7 @@ func (st *Store) Settle(key string, v Version, holder string) Settlement {
 		if v != (Version{}) && s.version().Compare(v) <= 0 {
 			return Settlement{Kind: SettleNone} // it has come to the other one since
 		}
-		return Settlement{Kind: SettleMoved, Node: s.busy.to}
+		return Settlement{Kind: SettleMoved, Node: s.busy.to.Node, Holder: s.busy.to}
 	}
 	mine := s.version()
 	if c := mine.Compare(v); c > 0 || c == 0 && st.node <= holder {

@@ -246,7 +246,7 @@ func TestSettleSaysWhatIsKnown(t *testing.T) {
 			"itself":              {"held", mine, "b", Settlement{Kind: SettleMine, Version: mine}},
 			"equal, smaller name": {"equal", at("equal", 0), "a", Settlement{Kind: SettleDropped}},
 			"newer there":         {"older", at("older", 1), "c", Settlement{Kind: SettleDropped}},
-			"given away since":    {"moved", at("moved", -1), "a", Settlement{Kind: SettleMoved, Node: "c"}},
+			"given away since":    {"moved", at("moved", -1), "a", Settlement{Kind: SettleMoved, Node: "c", Holder: Peer{"c", net.named("c").instance}}},
 			"given away before":   {"moved", at("moved", 1), "a", Settlement{Kind: SettleNone}},
 			"deleted later":       {"deleted", at("deleted", -1), "a", Settlement{Kind: SettleMine, Version: gone}},
 			"deleted before":      {"stale", at("stale", 1), "a", Settlement{Kind: SettleDropped}},
@@ -259,7 +259,7 @@ func TestSettleSaysWhatIsKnown(t *testing.T) {
 		net.mustHold(t, "held", "b")
 		net.mustHold(t, "equal")
 		net.mustHold(t, "older")
-		if s, _ := b.entry("older"); s.state != moved || s.busy.to != "c" {
+		if s, _ := b.entry("older"); s.state != moved || s.busy.to.Node != "c" {
 			t.Errorf("what was dropped is %v", &s)
 		}
 		if s := b.Stats(); s.Conflicts != 2 {

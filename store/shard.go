@@ -73,7 +73,7 @@ func (st *Store) expire(sh *shard, s *session) {
 			promised = 0 // until the question is answered, which somebody waits for
 		}
 		if b.inquiry != nil || promised > s.expires {
-			b.to = ""
+			b.to = Peer{}
 			s.state, s.expires = absent, promised
 			s.wake()
 			return

@@ -24,11 +24,12 @@ type Options struct {
 	// Waited, if set, is told how long a request has waited that met a lock, whatever came of it. It
 	// should return at once.
 	Waited func(time.Duration)
-	// Backups is how many other nodes are to keep a copy of each session; see SetKeepers.
+	// Backups is how many other nodes are to keep a copy of each session (see SetKeepers); 0 where there
+	// are no other nodes.
 	Backups int
 	Sync    Sync // whether a write waits for them
 	// Grace is how long this process may stand still before its sessions count as unsure; see Sure.
-	// 0: for ever.
+	// 0: for ever, as where there are no other nodes.
 	Grace time.Duration
 	Log   *slog.Logger // nil: discarded
 }
@@ -46,8 +47,8 @@ type Store struct {
 	log          *slog.Logger
 	farm         Farm // nil: stand-alone
 
-	options Options
-	backups int // 0 also while stand-alone
+	grace   int64 // ns; see Sure
+	backups int
 	sync    Sync
 	// beat is when this process last showed that it is running, on both clocks: the monotonic one stands
 	// still while a machine is suspended, the other one does not.
@@ -84,7 +85,7 @@ func New(o Options) *Store {
 	}
 	st := &Store{
 		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout,
-		lockWait: o.LockWait, waited: o.Waited, log: o.Log, options: o, sync: o.Sync, toMend: make(chan struct{}, 1),
+		lockWait: o.LockWait, waited: o.Waited, log: o.Log, grace: int64(o.Grace), backups: o.Backups, sync: o.Sync, toMend: make(chan struct{}, 1),
 		clock: newClock(), seed: maphash.MakeSeed(), heard: newHeard(), receipts: newReceipts(),
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
@@ -94,20 +95,17 @@ func New(o Options) *Store {
 	}
 	st.wallBeat.Store(st.clock.now().wall)
 	go st.sweep()
+	if st.backups > 0 {
+		var ctx context.Context
+		ctx, st.mending = context.WithCancel(context.Background())
+		st.mended.Go(func() { st.mend(ctx) })
+	}
 	return st
 }
 
 // Join makes the store part of a farm: what it lacks it asks f for. To be called before the first
 // request, or not at all.
-func (st *Store) Join(f Farm) {
-	st.farm = f
-	if st.backups = st.options.Backups; st.backups == 0 {
-		return
-	}
-	var ctx context.Context
-	ctx, st.mending = context.WithCancel(context.Background())
-	st.mended.Go(func() { st.mend(ctx) })
-}
+func (st *Store) Join(f Farm) { st.farm = f }
 
 // Close stops the sweeper and what makes backups, and waits for them. Requests may still be made.
 func (st *Store) Close() {
@@ -176,7 +174,7 @@ func (st *Store) create(sh *shard, s *session, r *Request, now instant) Answer {
 	s.stamp = st.stamp(now, max(s.stamp, s.deleted))
 	s.cookie, s.floor, s.lock, s.touched = 1, 0, 0, true
 	if s.busy != nil {
-		s.busy.to, s.busy.promises = "", nil
+		s.busy.to, s.busy.promises = Peer{}, nil
 	}
 	s.renew(now.mono)
 	sh.created++

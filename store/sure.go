@@ -1,19 +1,25 @@
 package store
 
+import "time"
+
 // A process can stand still for a while: a machine that is suspended, or a debugger. Meanwhile the other
 // nodes have given it up, and hold its sessions. When it goes on, the first request could come before it
 // has heard of that. So what it holds is served again only when it has been compared with what they hold.
+
+// slack is how much longer than the grace time a process may stand still: links live for at least so long,
+// and only then does the grace time begin for the others. It keeps a busy machine from being taken for one
+// that stood still, as this is looked at once a second.
+const slack = int64(3 * time.Second)
 
 // Sure tells whether this process has been running all the time, as far as it knows. If it is not, its sessions
 // are served to nobody, and it answers that it cannot know; until Compared.
 func (st *Store) Sure() bool { return st.sureAt(st.clock.now()) }
 
 func (st *Store) sureAt(now instant) bool {
-	grace := int64(st.options.Grace)
-	if st.farm == nil || grace == 0 {
+	if st.grace == 0 {
 		return true
 	}
-	if !st.unsure.Load() && now.mono-st.beat.Load() <= grace && now.wall-st.wallBeat.Load() <= grace {
+	if most := st.grace + slack; !st.unsure.Load() && now.mono-st.beat.Load() <= most && now.wall-st.wallBeat.Load() <= most {
 		return true
 	}
 	if !st.unsure.Swap(true) {

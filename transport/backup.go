@@ -107,6 +107,18 @@ func (m *Mesh) backUp() {
 	}
 }
 
+// Keepers is how many nodes can keep backups of this node's sessions at the moment.
+func (m *Mesh) Keepers() (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, o := range m.nodes {
+		if o.link != nil && !o.link.leaving.Load() && o.suspect.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 // prefers tells whether a node stands where backups should be. m.mu is held.
 func (m *Mesh) prefers(n *node) bool {
 	switch m.config.Placement {
@@ -318,7 +330,7 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 		if err != nil {
 			return err
 		}
-		done := m.store.Keep(from, k.Kind, rec)
+		done := l.keepIn(from, k.Kind, rec)
 		if done != store.KeepDone {
 			back.But = append(back.But, keptBut{Index: back.Count, Kind: done})
 			m.metrics.backup(incoming, "not kept")
@@ -356,6 +368,16 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 			return fmt.Errorf("%w: kind %d among backups", errFrame, next)
 		}
 	}
+}
+
+// keepIn has the store keep what came over the link, unless that is over.
+func (l *link) keepIn(from store.Peer, kind store.ParcelKind, rec store.Record) store.KeepKind {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	if l.over {
+		return store.KeepRefused
+	}
+	return l.mesh.store.Keep(from, kind, rec)
 }
 
 // readKeep checks a keep and reads its body.

@@ -52,7 +52,7 @@ func (m *Mesh) promote(name string) {
 		if m.served(h.Record.Key) {
 			return nil // already; it is settled when the node comes back
 		}
-		if f, ok := m.elsewhere(h.Record.Key); ok {
+		if f, ok := m.elsewhere(h); ok {
 			if h.Resolve(f, h.To.Instance) != "" {
 				h.Received() // served again a moment ago after all, and so still to be settled
 			}
@@ -69,9 +69,10 @@ func (m *Mesh) served(key string) bool {
 	return m.store.Settle(key, store.Version{}, "").Kind != store.SettleBusy
 }
 
-// elsewhere asks all linked nodes whether they hold a session, or know that it was deleted.
-func (m *Mesh) elsewhere(key string) (store.Fate, bool) {
-	all, err := m.holdings(key)
+// elsewhere asks all linked nodes whether they hold a session whose hand-over is in doubt, or know that it was
+// deleted, or have a backup that its receiver, or somebody after it, has made.
+func (m *Mesh) elsewhere(hand *store.Handover) (store.Fate, bool) {
+	all, err := m.holdings(hand.Record.Key)
 	if err != nil {
 		m.log.Debug("a node could not be asked for a session", "error", err)
 	}
@@ -80,6 +81,8 @@ func (m *Mesh) elsewhere(key string) (store.Fate, bool) {
 		case h.Kind == store.SettleMine && h.Version.Tombstone:
 			return store.Fate{Kind: store.Buried, Version: h.Version, Node: h.node}, true
 		case h.Kind == store.SettleMine, h.Kind == store.SettleBusy:
+			return store.Fate{Kind: store.PassedOn, Node: h.node}, true
+		case h.Kind == store.SettleKept && h.Version.Compare(hand.Record.Version()) > 0:
 			return store.Fate{Kind: store.PassedOn, Node: h.node}, true
 		}
 	}
@@ -131,7 +134,7 @@ func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 	if f.Kind == store.Lost || f.Kind == store.NotReceived && l.instance != h.To.Instance {
 		// It may have received the session in an earlier run, or long ago, and given it on.
 		awaited := m.awaited(l, m.served(h.Record.Key))
-		e, ok := m.elsewhere(h.Record.Key)
+		e, ok := m.elsewhere(h)
 		if ok {
 			became = e
 		} else if awaited {

@@ -44,6 +44,10 @@ type link struct {
 	drained  atomic.Bool  // the other side has said good-bye with nothing left over
 	streams  atomic.Int64 // that are open, in both directions
 	bad      sync.Once    // it has been closed for misbehaviour
+	// gate keeps a session from being taken in over a link after others were told that the run at its
+	// other end is over. It may be locked while Mesh.mu is, and nothing but the store while it is.
+	gate sync.RWMutex
+	over bool // under gate
 
 	mu    sync.Mutex
 	sent  uint64              // number of the last ping
@@ -53,6 +57,13 @@ type link struct {
 type pingSent struct {
 	at   time.Time
 	pong chan struct{}
+}
+
+// shut takes no session in over this link from now on.
+func (l *link) shut() {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	l.over = true
 }
 
 // close ends the link at once.
@@ -82,6 +93,7 @@ func (l *link) run() {
 		m.twin(m.me, l.conn.RemoteAddr().String())
 	}
 	reason := closeReason(cause)
+	l.shut()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if l.node.link != l || m.closed {

@@ -86,7 +86,7 @@ func (m *Mesh) compareAll(l *link, d time.Duration) error {
 
 // compareBatch is compareAll for what fits into a frame.
 func (m *Mesh) compareBatch(l *link, batch []store.Holding) error {
-	answers, err := m.compare(m.ctx, l, m.me, batch)
+	answers, err := m.compare(m.ctx, l, m.me, batch, nil)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (m *Mesh) verifyBackups(l *link) error {
 			}
 		}
 		err = batches(keys, func(batch []store.Holding) error {
-			answers, err := m.compare(m.ctx, l, "", batch)
+			answers, err := m.compare(m.ctx, l, "", batch, nil)
 			if err != nil {
 				return err
 			}

@@ -114,6 +114,9 @@ func (m *Mesh) linked(n *node, l *link) {
 	}
 	if n.instance != l.instance {
 		n.apart = time.Time{}
+		if n.link != nil {
+			n.link.shut()
+		}
 	}
 	if n.link == nil || n.instance != l.instance {
 		n.met = false

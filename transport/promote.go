@@ -119,11 +119,15 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 		}
 	}
 	m.mu.Unlock()
+	of := make([]peerRef, len(all))
+	for i, b := range all {
+		of[i] = peerRef(b.Holder)
+	}
 	answers := make([][]compared, len(links))
 	asked, ctx := errgroup.WithContext(ctx)
 	for i, l := range links {
 		asked.Go(func() (err error) {
-			answers[i], err = m.compare(ctx, l, "", keys)
+			answers[i], err = m.compare(ctx, l, "", keys, of)
 			return err
 		})
 	}
@@ -146,9 +150,9 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 // promoteOne decides about one backup by what all linked nodes have said; false: it is to be looked at again.
 func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 	older := false
-	has := func(name string) (store.SettleKind, bool) {
+	has := func(p store.Peer) (store.SettleKind, bool) {
 		for i, l := range links {
-			if l.node.name == name {
+			if l.node.name == p.Node && l.instance == p.Instance {
 				return said[i].Kind, true
 			}
 		}
@@ -156,6 +160,9 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 	}
 	for i, a := range said {
 		peer := store.Peer{Node: links[i].node.name, Instance: links[i].instance}
+		if a.ofUp {
+			return false // it is there for that node: not gone, but cut off from here; or that one has not noticed yet
+		}
 		switch a.Kind {
 		case store.SettleMine:
 			if a.Version.Compare(b.Version) < 0 {
@@ -171,11 +178,11 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		case store.SettleBusy:
 			return false
 		case store.SettleMoved:
-			if kind, linked := has(a.Node); linked && kind != store.SettleMine || a.Node == m.me {
+			if kind, linked := has(a.Holder); linked && kind != store.SettleMine {
 				return false // it moved while they were asked
 			}
 		case store.SettleKept:
-			_, linked := has(a.Holder.Node)
+			_, linked := has(a.Holder)
 			if a.up && !linked && a.Holder.Node != m.me {
 				return false // its holder is there for that node: not gone, but cut off from here
 			}

@@ -335,6 +335,12 @@ func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(
 // takeIn has the store take a session over and gives the receipt. here says that the store knows what
 // the session is now: it has taken this record, or has a newer one, which may be a deletion.
 func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back receipt, here bool) {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	if l.over {
+		m.metrics.handover(incoming, "refused")
+		return receipt{}, false
+	}
 	got := m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
 	switch {
 	case got.Accepted:

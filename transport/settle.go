@@ -27,8 +27,9 @@ type settle struct {
 }
 
 type settleEntry struct {
-	Key     string  `cbor:"1,keyasint"`
-	Version version `cbor:"2,keyasint"`
+	Key     string   `cbor:"1,keyasint"`
+	Version version  `cbor:"2,keyasint"`
+	Of      *peerRef `cbor:"3,keyasint,omitempty"` // who is thought to be gone, and to have held it
 }
 
 // settlement answers each entry of a settle, in order.
@@ -42,6 +43,7 @@ type settled struct {
 	Node     string           `cbor:"3,keyasint,omitempty"` // to which it was given; or of whose session it has a backup
 	Instance uint64           `cbor:"4,keyasint,omitempty"` // and in which run
 	Up       bool             `cbor:"5,keyasint,omitempty"` // a backup's holder is linked, in that run
+	OfUp     bool             `cbor:"6,keyasint,omitempty"` // and so is who is thought to be gone
 }
 
 // batches cuts what is to be settled into pieces that fit into a frame, and calls f with each.
@@ -63,15 +65,21 @@ func batches(all []store.Holding, f func([]store.Holding) error) error {
 // compared is what a node has of a key.
 type compared struct {
 	store.Settlement
-	up bool // of a backup: its holder is linked there
+	up   bool // of a backup: its holder is linked there
+	ofUp bool // who was thought to be gone is linked there
 }
 
 // compare tells a linked node which records holder has, or asks with zero versions. There are no more of
-// them than fit into a frame. The answers are in the same order.
-func (m *Mesh) compare(ctx context.Context, l *link, holder string, all []store.Holding) ([]compared, error) {
+// them than fit into a frame. The answers are in the same order. of, if it is not nil, says for each who is
+// thought to be gone and to have held it.
+func (m *Mesh) compare(ctx context.Context, l *link, holder string, all []store.Holding, of []peerRef) ([]compared, error) {
 	q := settle{Holder: holder}
-	for _, h := range all {
-		q.Entries = append(q.Entries, settleEntry{Key: h.Key, Version: *toVersion(h.Version)})
+	for i, h := range all {
+		e := settleEntry{Key: h.Key, Version: *toVersion(h.Version)}
+		if of != nil {
+			e.Of = &of[i]
+		}
+		q.Entries = append(q.Entries, e)
 	}
 	var back settlement
 	if err := m.converse(ctx, l, kindSettle, q, kindSettlement, &back); err != nil {
@@ -83,10 +91,11 @@ func (m *Mesh) compare(ctx context.Context, l *link, holder string, all []store.
 	}
 	out := make([]compared, len(all))
 	for i, e := range back.Entries {
-		out[i] = compared{store.Settlement{Kind: e.Kind, Version: e.Version.of()}, e.Up}
-		if e.Kind == store.SettleKept {
+		out[i] = compared{store.Settlement{Kind: e.Kind, Version: e.Version.of()}, e.Up, e.OfUp}
+		if e.Kind == store.SettleKept || e.Kind == store.SettleMoved {
 			out[i].Holder = store.Peer{Node: e.Node, Instance: e.Instance}
-		} else {
+		}
+		if e.Kind == store.SettleMoved {
 			out[i].Node = e.Node
 		}
 	}
@@ -132,12 +141,12 @@ func (l *link) serveSettle(s *stream, header []byte) error {
 			return err
 		}
 		a := l.mesh.compareHere(q.Holder, store.Holding{Key: e.Key, Version: e.Version.of()})
-		x := settled{Kind: a.Kind, Node: a.Node, Up: a.up}
+		x := settled{Kind: a.Kind, Node: a.Holder.Node, Instance: a.Holder.Instance, Up: a.up}
+		if e.Of != nil {
+			x.OfUp = l.mesh.linkedRun(store.Peer(*e.Of))
+		}
 		if a.Version != (store.Version{}) {
 			x.Version = toVersion(a.Version)
-		}
-		if a.Kind == store.SettleKept {
-			x.Node, x.Instance = a.Holder.Node, a.Holder.Instance
 		}
 		back.Entries = append(back.Entries, x)
 	}
@@ -216,7 +225,7 @@ func (m *Mesh) settleWith(key string, v store.Version, holder, who string) (stor
 	if l == nil {
 		return store.Settlement{}, fmt.Errorf("%s is not linked", plain(who))
 	}
-	all, err := m.compare(m.ctx, l, holder, []store.Holding{one})
+	all, err := m.compare(m.ctx, l, holder, []store.Holding{one}, nil)
 	if err != nil {
 		return store.Settlement{}, err
 	}

@@ -36,7 +36,8 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	mesh, err := transport.New(transport.Config{
 		Certs: n.certs, Store: n.store, Instance: n.instance, Conn: conn, Peers: s.Peers,
 		StateDir: filepath.Join(s.CertDir, stateDir), Site: string(s.Site), Program: buildVersion(),
-		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody), Log: n.log,
+		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody),
+		Backups: int(s.Backups), Placement: transport.Placement(s.Placement), Log: n.log,
 	})
 	if err != nil {
 		if cerr := conn.Close(); cerr != nil {
@@ -79,7 +80,9 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 func (n *sidecar) farmMetrics(m *admin.Metrics) {
 	self := n.certs.Self()
 	m.Certificates = map[string]time.Time{"leaf": self.Expires, "ca": self.CAExpires}
-	m.Farm = &admin.Farm{InDoubt: n.store.Stats().Doubts, Peers: map[string]int{}, PeerRTT: map[string]time.Duration{}}
+	stats := n.store.Stats()
+	m.Farm = &admin.Farm{InDoubt: stats.Doubts, Unsafe: stats.Unsafe, UnsafeFor: stats.UnsafeFor, Unsynced: stats.Unsynced,
+		Backups: stats.Backups, BackupBytes: stats.BackupBytes, Peers: map[string]int{}, PeerRTT: map[string]time.Duration{}}
 	for _, state := range transport.States {
 		m.Farm.Peers[string(state)] = 0
 	}
@@ -106,6 +109,12 @@ func (n *sidecar) farmWarnings() (warnings []string) {
 		if p.State != transport.Up && p.State != transport.Connecting {
 			warnings = append(warnings, strings.TrimSpace(fmt.Sprintf("peer %s is %s: %s", cmp.Or(p.Node, p.Addr), p.State, p.Reason)))
 		}
+	}
+	if keepers := n.mesh.Keepers(); keepers < int(n.settings.Backups) {
+		warnings = append(warnings, fmt.Sprintf("each session should have %d backups on other nodes, and %d can keep any: a crash now may lose sessions", n.settings.Backups, keepers))
+	}
+	if !n.store.Sure() {
+		warnings = append(warnings, "this process stood still, and compares its sessions with the other nodes before it serves them")
 	}
 	if n.mesh.Skewed() {
 		warnings = append(warnings, "this machine's clock differs from most other nodes'")

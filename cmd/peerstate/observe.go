@@ -27,7 +27,7 @@ func (n *sidecar) status() admin.Status {
 		Site:          string(n.settings.Site),
 		Version:       buildVersion(),
 		UptimeSeconds: int64(time.Since(n.started).Seconds()),
-		Sessions:      admin.Sessions{Active: stats.Active, Bytes: stats.Bytes},
+		Sessions:      admin.Sessions{Active: stats.Active, Bytes: stats.Bytes, Backups: stats.Backups},
 	}
 	if n.mesh != nil {
 		n.farmStatus(&st)

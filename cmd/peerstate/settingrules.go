@@ -5,6 +5,9 @@ import (
 	"net"
 	"slices"
 	"time"
+
+	"peerstate/store"
+	"peerstate/transport"
 )
 
 // stateNetworkTimeout is how long ASP.NET waits for an answer before the visitor sees an error page.
@@ -52,6 +55,12 @@ func (s *settings) doubts() (warnings []string) {
 	}
 	if s.CertDir == "" && s.given("PeerListen") {
 		say("PEERSTATE_PEER_LISTEN has no effect without PEERSTATE_CERT_DIR")
+	}
+	if s.BackupSync != store.SyncOff && s.Backups == 0 {
+		say("PEERSTATE_BACKUP_SYNC is %q and has no effect with PEERSTATE_BACKUPS=0", s.value("BackupSync"))
+	}
+	if s.Placement != placement(transport.AnyNode) && s.Site == "" {
+		say("PEERSTATE_BACKUP_PLACEMENT is %q, and PEERSTATE_SITE is empty: set it on each node", s.value("Placement"))
 	}
 	sorted := slices.Sorted(slices.Values(s.Peers))
 	for i := 1; i < len(sorted); i++ {

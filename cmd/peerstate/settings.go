@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"peerstate/store"
 )
 
 // prefix is what the names of all settings begin with.
@@ -31,6 +33,9 @@ type settings struct {
 	MissingGrace time.Duration `env:"MISSING_GRACE" envDefault:"5s" doc:"a node not up for this long is out"`
 	LockWait     lockWait      `env:"LOCK_WAIT" envDefault:"400ms" doc:"how long a request waits for a lock before it is told 423; 0: not at all"`
 	LostAfter    time.Duration `env:"LOST_AFTER" envDefault:"60s" doc:"a node out for this long is lost: what only it held is missing"`
+	Backups      backups       `env:"BACKUPS" envDefault:"1" doc:"copies of each session on other nodes; 0: none"`
+	BackupSync   store.Sync    `env:"BACKUP_SYNC" envDefault:"off" doc:"on: a write is answered when its backups have it, or after 1 s, or at once when no other node is linked; strict: then the client gets an error; off: at once"`
+	Placement    placement     `env:"BACKUP_PLACEMENT" envDefault:"any" doc:"where backups should be: any, other-site or same-site"`
 	MaxBody      byteSize      `env:"MAX_BODY" envDefault:"64MiB" doc:"largest single session"`
 	MaxConns     count         `env:"MAX_CONNS" envDefault:"10000" doc:"connections from web servers"`
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"30s" doc:"time for handing sessions over on a stop"`

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"peerstate/store"
 )
 
 // settingsFrom reads settings from an environment and the text of a file ("": no file).
@@ -44,7 +46,7 @@ func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
 	want := &settings{
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
-		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second,
+		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, Backups: 1, BackupSync: store.SyncOff, Placement: "any",
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
 	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -66,6 +68,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_MISSING_GRACE=2s
 		PEERSTATE_LOST_AFTER=3m
 		PEERSTATE_LOCK_WAIT=0
+		PEERSTATE_BACKUPS=2
+		PEERSTATE_BACKUP_SYNC=Strict
+		PEERSTATE_BACKUP_PLACEMENT=other-site
 		PEERSTATE_DRAIN_TIMEOUT=1m
 		PEERSTATE_CONTROL=/tmp/here.sock
 		PEERSTATE_MAX_BODY=1 MB
@@ -77,6 +82,7 @@ func TestEverySettingIsRead(t *testing.T) {
 	want := &settings{
 		Listen: "0.0.0.0:5000", AllowRemote: true, CertDir: `C:\new\certs`,
 		Peers: peerAddrs{"tokyo:42425", "[2001:db8::7]:42425"}, Site: "Frankfurt am Main #1",
+		Backups: 2, BackupSync: store.SyncStrict, Placement: "other-site",
 		PeerListen: "[::]:42435", AdminListen: "localhost:0",
 		FetchTimeout: time.Second, MissingGrace: 2 * time.Second, LostAfter: 3 * time.Minute,
 		DrainTimeout: time.Minute, Control: "/tmp/here.sock",
@@ -133,6 +139,10 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"FETCH_TIMEOUT", "10s", "below 10s"},
 		{"MISSING_GRACE", "soon", "a duration"},
 		{"LOST_AFTER", "0", "above 0"},
+		{"BACKUPS", "9", "from 0 to 8"},
+		{"BACKUPS", "-1", "from 0 to 8"},
+		{"BACKUP_SYNC", "yes", "strict"},
+		{"BACKUP_PLACEMENT", "here", "other-site"},
 		{"LOCK_WAIT", "-1s", "0 for not waiting"},
 		{"DRAIN_TIMEOUT", "never", "above 0"},
 		{"MAX_BODY", "64XB", "64MiB"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net"
@@ -14,6 +15,9 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/dustin/go-humanize"
+
+	"peerstate/store"
+	"peerstate/transport"
 )
 
 // The types of single settings, and how each is read. An error of a parser is not what went wrong but
@@ -25,6 +29,8 @@ type (
 	siteName   string
 	// lockWait may be 0, which a time-out may not.
 	lockWait    time.Duration
+	backups     int
+	placement   transport.Placement
 	controlPath string // a path, or a pipe's name on Windows
 	byteSize    int64
 	count       int
@@ -43,8 +49,12 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[time.Duration](): parser(parseDuration),
 	reflect.TypeFor[lockWait]():      parser(parseLockWait),
 	reflect.TypeFor[bool]():          parser(parseBool),
-	reflect.TypeFor[statusLine]():    oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
-	reflect.TypeFor[logFormat]():     oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
+	reflect.TypeFor[backups]():       parser(parseBackups),
+	reflect.TypeFor[store.Sync]():    oneOf(map[string]store.Sync{"off": store.SyncOff, "on": store.SyncOn, "strict": store.SyncStrict}, `"off", "on" or "strict"`),
+	reflect.TypeFor[placement](): oneOf(map[string]placement{"any": placement(transport.AnyNode), "other-site": placement(transport.OtherSite),
+		"same-site": placement(transport.SameSite)}, `"any", "other-site" or "same-site"`),
+	reflect.TypeFor[statusLine](): oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
+	reflect.TypeFor[logFormat]():  oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
 	reflect.TypeFor[logLevel](): oneOf(map[string]logLevel{"debug": logLevel(slog.LevelDebug), "info": logLevel(slog.LevelInfo),
 		"warn": logLevel(slog.LevelWarn), "error": logLevel(slog.LevelError)}, `"debug", "info", "warn" or "error"`),
 }
@@ -69,6 +79,17 @@ func parseListenAddr(v string) (listenAddr, error) {
 		return "", errors.New("host:port with a port from 0 to 65535, such as 127.0.0.1:42424, [::1]:42424 or :42425")
 	}
 	return listenAddr(v), nil
+}
+
+// mostBackups is more than anybody needs, and a typing error beyond.
+const mostBackups = 8
+
+func parseBackups(v string) (backups, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 || n > mostBackups {
+		return 0, fmt.Errorf("a number from 0 to %d", mostBackups)
+	}
+	return backups(n), nil
 }
 
 func parsePeerAddrs(v string) (peerAddrs, error) {

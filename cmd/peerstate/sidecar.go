@@ -105,8 +105,12 @@ func (n *sidecar) enter(phase string) { n.phase.Store(&phase) }
 // error.
 func (n *sidecar) start(ctx context.Context, host string) error {
 	s := n.settings
-	n.store = store.New(store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout,
-		LockWait: time.Duration(s.LockWait), Waited: func(d time.Duration) { n.waits.Observe(d.Seconds()) }, Log: n.log})
+	options := store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout,
+		LockWait: time.Duration(s.LockWait), Waited: func(d time.Duration) { n.waits.Observe(d.Seconds()) }, Log: n.log}
+	if n.certs != nil {
+		options.Backups, options.Sync, options.Grace = int(s.Backups), s.BackupSync, s.MissingGrace
+	}
+	n.store = store.New(options)
 	tuning, stopTuning := context.WithCancel(context.Background())
 	n.running.Go(func() { n.store.TuneGC(tuning) })
 	n.onStop(func(context.Context) error {

@@ -39,9 +39,14 @@ type Metrics struct {
 
 // Farm is what there is only with peers.
 type Farm struct {
-	InDoubt int            // hand-overs of which it is not known whether they arrived
-	Peers   map[string]int // by state; with a 0 for each state that no peer is in
-	PeerRTT map[string]time.Duration
+	InDoubt     int            // hand-overs of which it is not known whether they arrived
+	Unsafe      int            // sessions whose last change too few other nodes have
+	UnsafeFor   time.Duration  // how long the oldest of those has been on its way
+	Unsynced    uint64         // writes that waited for backups in vain
+	Backups     int            // kept for other nodes
+	BackupBytes int64          // of their keys and contents
+	Peers       map[string]int // by state; with a 0 for each state that no peer is in
+	PeerRTT     map[string]time.Duration
 }
 
 // Labelled is a number under the labels of its metric, in their order.
@@ -83,9 +88,14 @@ var (
 	undone             = desc("answers_undone_total", "Locks taken back because their client was gone before it could be told.")
 	slowClients        = desc("slow_clients_total", "Connections cut because a request or an answer took too long.")
 
-	inDoubt = desc("handovers_in_doubt", "Sessions of which it is not known yet whether they arrived.")
-	peers   = desc("peers", "Peers by state.", "state")
-	peerRTT = desc("peer_rtt_seconds", "Round-trip time to a linked peer.", "peer")
+	inDoubt       = desc("handovers_in_doubt", "Sessions of which it is not known yet whether they arrived.")
+	backupPending = desc("backup_pending", "Sessions whose last change too few other nodes have: a crash of this node now may lose it.")
+	backupAge     = desc("backup_pending_seconds", "How long the oldest change has been waiting to be sent to a node that keeps backups, or for its receipt.")
+	backupUnsafe  = desc("backup_unsynced_total", "Writes that were to wait for their backups (PEERSTATE_BACKUP_SYNC) and had none in time.")
+	backupsKept   = desc("backups_kept", "Backups of other nodes' sessions that are kept here.")
+	backupsBytes  = desc("backups_bytes", "Keys and contents of those backups.")
+	peers         = desc("peers", "Peers by state.", "state")
+	peerRTT       = desc("peer_rtt_seconds", "Round-trip time to a linked peer.", "peer")
 
 	certificateExpiry = desc("certificate_expiry_seconds", "Time left until a certificate ends; below 0 when it has.", "kind")
 	readiness         = desc("ready", "1 when /readyz answers 200.")
@@ -157,6 +167,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 
 	if f := m.Farm; f != nil {
 		gauge(inDoubt, float64(f.InDoubt))
+		gauge(backupPending, float64(f.Unsafe))
+		gauge(backupAge, f.UnsafeFor.Seconds())
+		counter(backupUnsafe, f.Unsynced)
+		gauge(backupsKept, float64(f.Backups))
+		gauge(backupsBytes, float64(f.BackupBytes))
 		for state, n := range f.Peers {
 			gauge(peers, float64(n), state)
 		}

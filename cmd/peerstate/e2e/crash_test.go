@@ -79,7 +79,7 @@ func TestANodeThatWasNeverInstalledKeepsNobodyWaiting(t *testing.T) {
 
 func TestSessionsOnAKilledNodeAreWaitedForAndThenMissing(t *testing.T) {
 	f := newFarm(t)
-	short := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_LOST_AFTER=2s"}
+	short := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_LOST_AFTER=2s", "PEERSTATE_BACKUPS=0"}
 	london, tokyo := f.node("london", short...), f.node("tokyo", short...)
 	london.start(tokyo)
 	tokyo.start(london)

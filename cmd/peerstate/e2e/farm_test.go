@@ -80,7 +80,9 @@ type node struct {
 	name  string
 	peer  string   // UDP port, the same after a restart
 	env   []string // further settings
-	web   string
+	peers []*node  // that it dials
+	mu    sync.Mutex
+	web   string // under mu
 	admin string
 	cmd   *exec.Cmd
 	log   *output
@@ -128,6 +130,7 @@ var readyLine = regexp.MustCompile(`ready.*`)
 // start runs a node that dials the others, and returns when it is ready.
 func (n *node) start(peers ...*node) {
 	n.farm.t.Helper()
+	n.peers = peers
 	var addrs []string
 	for _, p := range peers {
 		addrs = append(addrs, p.peer)
@@ -160,9 +163,17 @@ func (n *node) start(peers ...*node) {
 	})
 	n.farm.until("ready", func() bool {
 		line := readyLine.FindString(n.log.String())
+		n.mu.Lock()
+		defer n.mu.Unlock()
 		n.web, n.admin = field(line, "listen"), field(line, "admin")
 		return n.web != ""
 	})
+}
+
+// restart runs a node again as it was started.
+func (n *node) restart() {
+	n.farm.t.Helper()
+	n.start(n.peers...)
 }
 
 func field(line, name string) string {
@@ -271,12 +282,24 @@ type answer struct {
 
 func (n *node) connect() *web {
 	n.farm.t.Helper()
-	c, err := net.Dial("tcp", n.web)
+	w, err := n.dial()
 	if err != nil {
 		n.farm.t.Fatal(err)
 	}
-	n.farm.t.Cleanup(func() { c.Close() })
-	return &web{c, bufio.NewReader(c)}
+	n.farm.t.Cleanup(func() { w.Close() })
+	return w
+}
+
+// dial is connect where the node may not be running.
+func (n *node) dial() (*web, error) {
+	n.mu.Lock()
+	addr := n.web
+	n.mu.Unlock()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &web{c, bufio.NewReader(c)}, nil
 }
 
 // request sends one request and reads its answer.
