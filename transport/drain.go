@@ -262,6 +262,7 @@ func (m *Mesh) GoodBye(ctx context.Context) error {
 	if err := m.Drain(ctx, func(DrainProgress) {}); err != nil {
 		return err
 	}
+	m.leave(ctx)
 	var all sync.WaitGroup
 	for _, l := range m.takers(nil) {
 		all.Go(func() {

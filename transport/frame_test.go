@@ -186,7 +186,7 @@ func FuzzFrame(f *testing.F) {
 func checkAll(t *testing.T, header any) {
 	switch h := header.(type) {
 	case *reply:
-		if h.check(store.Move, h.Giver) == nil && h.Kind == store.ReplyHeld && h.Locked && h.Cookie < 1 {
+		if h.check(store.Move, h.Giver, true) == nil && h.Kind == store.ReplyHeld && h.Locked && h.Cookie < 1 {
 			t.Errorf("a lock with cookie %d", h.Cookie)
 		}
 		if h.Record != nil {

@@ -24,9 +24,11 @@ const (
 	closeUnwanted                                        // its certificate is no longer accepted
 	closeTwin                                            // another live node has this name
 	streamGivenUp   quic.StreamErrorCode      = 1
+	streamNoPath    quic.StreamErrorCode      = 2 // nothing of it was passed on, or read
 )
 
-// link is a live connection to another node whose hello was answered.
+// link is a live connection to another node whose hello was answered, or, where far is set, a way to one
+// that leads through others: then it has no connection of its own.
 type link struct {
 	mesh     *Mesh
 	conn     *quic.Conn
@@ -42,6 +44,10 @@ type link struct {
 	drained  atomic.Bool  // the other side has said good-bye with nothing left over
 	streams  atomic.Int64 // that are open, in both directions
 	bad      sync.Once    // it has been closed for misbehaviour
+	far      bool
+	relayed  atomic.Int64    // streams that came over it and are passed on
+	untold   map[string]bool // under Mesh.mu: whose lists of links the other side has not been told
+	told     chan struct{}   // under Mesh.mu: closed when it has; nil: nothing is being told
 
 	mu    sync.Mutex
 	sent  uint64              // number of the last ping
@@ -55,6 +61,9 @@ type pingSent struct {
 
 // close ends the link at once.
 func (l *link) close(code quic.ApplicationErrorCode, reason string) {
+	if l.far {
+		return // the nodes on the way have done nothing
+	}
 	// Its error would be that the connection is closed already.
 	_ = l.conn.CloseWithError(code, reason)
 }
@@ -125,10 +134,17 @@ func plain(s string) string {
 	return string(b)
 }
 
-// misbehaved closes a link over which came what no node sends, and counts it.
+// misbehaved closes a link over which came what no node sends, and counts it. What came through others
+// is only counted.
 func (l *link) misbehaved(err error) {
 	l.bad.Do(func() {
 		l.mesh.metrics.misbehaved.Inc()
+		if l.far {
+			if l.mesh.repeats.first("misbehaved " + l.node.name) {
+				l.mesh.log.Error("a node sent through others what no node sends", "peer", l.node.name, "error", err)
+			}
+			return
+		}
 		l.mesh.log.Error("a peer sent what no peer sends; its link is closed", "peer", l.node.name, "error", err)
 		l.close(closeMisbehaved, "malformed frames")
 	})

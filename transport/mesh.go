@@ -41,6 +41,8 @@ type Config struct {
 	Grace        time.Duration // a node unlinked for this long is out
 	LostAfter    time.Duration // a node out for this long is lost
 	MaxBody      int64         // bytes of one session
+	Manual       bool          // link only to Peers, and to whoever dials; otherwise to all nodes
+	MaxHops      int           // over how many links a question goes; 0: 16
 	Log          *slog.Logger
 }
 
@@ -56,6 +58,8 @@ type Mesh struct {
 	started time.Time
 	known   *knownFile
 	repeats repeats
+	asked   atomic.Uint64 // number of this node's last question
+	seen    seen          // questions that came
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
 	sessions atomic.Int64
 
@@ -68,6 +72,7 @@ type Mesh struct {
 	diallers  []*dialler
 	change    chan struct{} // closed at each change of a node's state, then replaced
 	resolving map[string]bool
+	atlas     atlas
 	news      bool // whom this node knows is not what its links were told
 	skewed    bool // this node's clock differs from most others'
 	closed    bool
@@ -89,6 +94,10 @@ func New(config Config) (*Mesh, error) {
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
 		nodes: map[string]*node{}, change: make(chan struct{}), resolving: map[string]bool{},
 	}
+	if m.config.MaxHops == 0 {
+		m.config.MaxHops = defaultHops
+	}
+	m.atlas = newAtlas(m.me, config.Instance)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -210,6 +219,7 @@ func (m *Mesh) tick() {
 				links = append(links, n.link)
 			}
 		}
+		ways := m.ways()
 		news := m.news
 		m.news = false
 		m.mu.Unlock()
@@ -222,7 +232,9 @@ func (m *Mesh) tick() {
 			if n%60 == 0 {
 				l.verify()
 			}
-			m.resolve(l.node.name)
+		}
+		for _, name := range ways {
+			m.resolve(name)
 		}
 		m.watchClock()
 	}

@@ -11,10 +11,10 @@ type State string
 
 // The states.
 const (
-	Up         State = "up"         // linked
+	Up         State = "up"         // linked, or reached through others
 	Suspect    State = "suspect"    // linked, but it left a question unanswered
-	Connecting State = "connecting" // not linked, for less than the grace time
-	Out        State = "out"        // not linked for the grace time
+	Connecting State = "connecting" // not up, for less than the grace time
+	Out        State = "out"        // not up for the grace time
 	Lost       State = "lost"       // out for so long that what only it held is missing
 	Drained    State = "drained"    // it has stopped, and left no session behind
 	Refused    State = "refused"    // one of the two does not accept the other
@@ -39,6 +39,9 @@ type node struct {
 	offset   time.Duration // its clock minus ours
 	clocked  bool          // offset has been measured
 	sessions int64         // that it holds, by its own word
+	reach                  // without a link of its own: through which others
+	far      *link         // and the link that leads through them
+	left     uint64        // the run of it that has said good-bye
 }
 
 // node gives the entry of a name, made if need be. m.mu is held.
@@ -49,16 +52,6 @@ func (m *Mesh) node(name string) *node {
 		m.nodes[name] = n
 	}
 	return n
-}
-
-// linkTo gives the link to a node, or nil.
-func (m *Mesh) linkTo(name string) *link {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := m.nodes[name]; n != nil {
-		return n.link
-	}
-	return nil
 }
 
 // gone: nobody waits for it. What only it held is missing, or it held nothing.
@@ -82,27 +75,26 @@ func (m *Mesh) linked(n *node, l *link) {
 	if n.state != Up {
 		n.state, n.since = Up, time.Now()
 	}
+	n.left = 0
+	m.remap()
+	m.chart(l)
 	m.changed()
 	m.saveNodes()
 }
 
-// unlinked begins to wait for a node to come back: it is out after the grace time and lost after
-// LostAfter more. One that has said good-bye is not waited for. m.mu is held.
+// unlinked begins to wait for a node to come back, unless it is reached through others: it is out after
+// the grace time and lost after LostAfter more. One that has said good-bye is not waited for. m.mu is held.
 func (m *Mesh) unlinked(n *node, reason string) {
-	drained := n.link.drained.Load()
-	n.link, n.suspect, n.reason = nil, time.Time{}, reason
-	n.state, n.since = Connecting, time.Now()
-	if drained {
-		n.state, n.reason = Drained, ""
-		m.wg.Go(func() { m.promote(n.name) })
-	} else {
-		m.await(n, m.config.Grace, Out)
+	if n.link.drained.Load() {
+		n.left = n.link.instance
 	}
+	n.link, n.suspect, n.reason = nil, time.Time{}, reason
+	m.remap()
 	m.changed()
 	m.saveNodes()
 }
 
-// await makes a node, after d without a link, out or lost. m.mu is held.
+// await makes a node, after d without a path to it, out or lost. m.mu is held.
 func (m *Mesh) await(n *node, d time.Duration, next State) {
 	var t *time.Timer
 	t = time.AfterFunc(d, func() {
@@ -115,6 +107,8 @@ func (m *Mesh) await(n *node, d time.Duration, next State) {
 		n.state, n.since = next, time.Now()
 		if next == Out {
 			m.await(n, m.config.LostAfter, Lost)
+		} else {
+			delete(m.atlas.lists, n.name)
 		}
 		reason := n.reason
 		m.changed()
@@ -181,11 +175,11 @@ func (m *Mesh) silent(l *link) {
 	}
 }
 
-// unknowable tells whether there is a node that may hold a session and cannot be asked: not linked and
+// unknowable tells whether there is a node that may hold a session and cannot be asked: not up and
 // not lost, or configured, never reached, and waited for only a short time yet. m.mu is held.
 func (m *Mesh) unknowable() bool {
 	for _, n := range m.nodes {
-		if n.link == nil && !n.gone() {
+		if n.way() == nil && !n.gone() {
 			return true
 		}
 	}
@@ -208,8 +202,9 @@ type PeerStatus struct {
 	Program  string
 	State    State
 	RTT      time.Duration // zero: not linked
+	Hops     int           // links on the shortest way to it; 0: there is none
 	Since    time.Time     // of the state
-	Reason   string        // why it is not up
+	Reason   string        // why it is not up, or has no link of its own
 	Expires  time.Time     // its certificate; zero: not known
 	Offset   time.Duration // its clock minus this node's
 	Sessions int64         // that it holds
@@ -224,13 +219,16 @@ func (m *Mesh) Peers() []PeerStatus {
 		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
 			Since: n.since, Reason: n.reason, Expires: n.expires, Offset: n.offset, Sessions: n.sessions}
 		if n.link != nil {
-			p.RTT = n.link.conn.ConnectionStats().SmoothedRTT
+			p.RTT, p.Hops = n.link.conn.ConnectionStats().SmoothedRTT, 1
 		} else {
+			p.Hops = n.hops
 			for _, d := range m.diallers {
 				if d.node != n.name || d.reason == "" {
 					continue
 				}
-				p.Reason = d.reason // newer than why the link ended
+				if n.state != Up {
+					p.Reason = d.reason // newer than why the link ended
+				}
 				if d.refused && n.state == Connecting {
 					p.State = Refused
 				}

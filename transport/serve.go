@@ -30,6 +30,10 @@ func (l *link) serve(s *stream) {
 			err = l.serveDoubt(s, header)
 		case kindSettle:
 			err = l.serveSettle(s, header)
+		case kindLinks:
+			err = l.serveLists(s, header)
+		case kindVia:
+			err = l.serveVia(s, header)
 		default:
 			err = fmt.Errorf("%w: kind %d at the beginning of a stream", errFrame, k)
 		}
@@ -37,6 +41,7 @@ func (l *link) serve(s *stream) {
 	switch {
 	case err == nil:
 		l.mesh.finish(l, s)
+	case errors.Is(err, errDone):
 	case errors.Is(err, errFrame):
 		l.misbehaved(err)
 	default:
@@ -67,12 +72,25 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	if q.Want < store.Move || q.Want > store.Create {
 		return fmt.Errorf("%w: a question of kind %d", errFrame, q.Want)
 	}
+	origin, again, err := l.origin(&q)
+	if err != nil {
+		return err
+	}
+	if again {
+		return writeFrame(s, kindReply, reply{Kind: store.ReplyMissing, Seen: true})
+	}
+	if q.Origin != "" {
+		q.Wait = min(q.Wait, q.Within/2) // its time is shorter with each hop, and it has to be answered
+	}
 	ctx, cancel := l.within(q.Within)
 	defer cancel()
-	rep := l.mesh.store.Asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want,
+	rep := l.mesh.store.Asked(ctx, store.Peer{Node: origin.node.name, Instance: origin.instance}, store.Question{Key: q.Key, Want: q.Want,
 		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
 	if rep.Kind == store.ReplyFound {
-		return l.handOver(s, rep.Handover)
+		return l.handTo(origin, s, rep.Handover)
+	}
+	if next := l.onward(&q, origin, rep.Kind); len(next.links) > 0 {
+		return next.passOn(ctx, s, &q, rep)
 	}
 	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 		return err
