@@ -77,7 +77,13 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 		return err
 	}
 	if again {
+		l.mesh.metrics.seen.Inc()
 		return writeFrame(s, kindReply, reply{Kind: store.ReplyMissing, Seen: true})
+	}
+	if q.Number == 0 {
+		l.mesh.metrics.followed.Inc()
+	} else {
+		l.mesh.metrics.handled.Inc()
 	}
 	if q.Origin != "" {
 		q.Wait = min(q.Wait, q.Within/2) // its time is shorter with each hop, and it has to be answered
