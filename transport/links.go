@@ -21,13 +21,14 @@ import (
 type linkList struct {
 	Node     string   `cbor:"1,keyasint"`
 	Instance uint64   `cbor:"2,keyasint"`
-	Version  uint64   `cbor:"3,keyasint"`           // higher with each change, over restarts too
+	Version  uint64   `cbor:"3,keyasint"`           // higher with each change; it begins with the clock (ns since 1970), and so is higher after a restart
 	Links    []string `cbor:"4,keyasint,omitempty"` // names, sorted
 	Left     bool     `cbor:"5,keyasint,omitempty"` // it stops, and holds no session any more
 }
 
-// maxListVersion bounds the version of a list: it begins with a clock in nanoseconds.
-const maxListVersion = 1 << 62
+// listAhead is how far the version of a list may be ahead of this node's clock. One beyond it is passed over:
+// a forged one could otherwise never be replaced by a true one.
+const listAhead = 24 * time.Hour
 
 func (ll *linkList) has(name string) bool {
 	if ll == nil {
@@ -39,8 +40,8 @@ func (ll *linkList) has(name string) bool {
 
 // check finds lists that no node sends.
 func (ll *linkList) check() error {
-	if ll.Version > maxListVersion || len(ll.Links) > maxLearned || certs.ValidName(ll.Node) != nil {
-		return fmt.Errorf("%w: a list of %d links of %q, version %d", errFrame, len(ll.Links), plain(ll.Node), ll.Version)
+	if len(ll.Links) > maxLearned || certs.ValidName(ll.Node) != nil {
+		return fmt.Errorf("%w: a list of %d links of %q", errFrame, len(ll.Links), plain(ll.Node))
 	}
 	for i, name := range ll.Links {
 		if certs.ValidName(name) != nil || i > 0 && name <= ll.Links[i-1] || name == ll.Node {
@@ -238,12 +239,12 @@ func (l *link) serveLists(s *stream, header []byte) error {
 func (m *Mesh) heard(l *link, ll *linkList) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.closed || ll.Version > uint64(max(time.Now().Add(listAhead).UnixNano(), 0)) {
 		return
 	}
 	if ll.Node == m.me {
 		// Of an earlier run of this node, whose clock was ahead: the one in force has to be newer.
-		if mine := &m.atlas.mine; ll.Version < maxListVersion && (ll.Version > mine.Version || ll.Version == mine.Version && ll.Instance != mine.Instance) {
+		if mine := &m.atlas.mine; ll.Version > mine.Version || ll.Version == mine.Version && ll.Instance != mine.Instance {
 			mine.Version = ll.Version
 			m.renew()
 		}

@@ -271,6 +271,7 @@ func TestADoubtIsClearedOverAnotherPath(t *testing.T) {
 		f.wantAnswer("get while in doubt", a.get(keyOf(1)), store.Unknown, "")
 		time.Sleep(12 * time.Second)
 		f.wantAnswer("get when the other path has been taken", a.get(keyOf(1)), store.OK, "cart")
+		time.Sleep(time.Second)
 		if h := f.holders(keyOf(1)); len(h) != 1 || a.store.Stats().Doubts != 0 {
 			t.Errorf("held by %v, %d doubts", h, a.store.Stats().Doubts)
 		}

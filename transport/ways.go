@@ -86,7 +86,7 @@ func (m *Mesh) through(n *node, r reach) {
 			n.timer = nil
 		}
 		n.state, n.since = Up, time.Now()
-		m.log.Info("a node is reached through others", "peer", n.name, "through", r.first.node.name, "links", r.hops)
+		m.log.Debug("a node is reached through others", "peer", n.name, "through", r.first.node.name, "links", r.hops)
 		m.wg.Go(func() { m.resolve(n.name) })
 	case r.first == nil && n.hasLeft(ll) && n.state != Drained && n.state != Lost:
 		if n.timer != nil {
