@@ -42,7 +42,7 @@ type Config struct {
 	LostAfter    time.Duration // a node out for this long is lost
 	MaxBody      int64         // bytes of one session
 	Manual       bool          // link only to Peers, and to whoever dials; otherwise to all nodes
-	MaxHops      int           // over how many links a question goes; 0: 16
+	MaxHops      int           // over how many links a question goes, at most 255; 0: 16
 	Log          *slog.Logger
 }
 
@@ -97,6 +97,7 @@ func New(config Config) (*Mesh, error) {
 	if m.config.MaxHops == 0 {
 		m.config.MaxHops = defaultHops
 	}
+	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.atlas = newAtlas(m.me, config.Instance)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)

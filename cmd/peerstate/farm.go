@@ -37,6 +37,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 		Certs: n.certs, Store: n.store, Instance: n.instance, Conn: conn, Peers: s.Peers,
 		StateDir: filepath.Join(s.CertDir, stateDir), Site: string(s.Site), Program: buildVersion(),
 		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody), Log: n.log,
+		Manual: s.Mesh == meshManual, MaxHops: int(s.MaxHops),
 	})
 	if err != nil {
 		if cerr := conn.Close(); cerr != nil {

@@ -53,6 +53,9 @@ func (s *settings) doubts() (warnings []string) {
 	if s.CertDir == "" && s.given("PeerListen") {
 		say("PEERSTATE_PEER_LISTEN has no effect without PEERSTATE_CERT_DIR")
 	}
+	if s.CertDir == "" && s.Mesh == meshManual {
+		say("PEERSTATE_MESH has no effect without PEERSTATE_CERT_DIR")
+	}
 	sorted := slices.Sorted(slices.Values(s.Peers))
 	for i := 1; i < len(sorted); i++ {
 		if sorted[i] == sorted[i-1] && (i == 1 || sorted[i-2] != sorted[i]) {
