@@ -56,7 +56,6 @@
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),
 // memory grows with the bytes that arrive and not with a declared length, what comes is checked
 // before it is used, and a link over which something comes that no node sends is closed and counted. What
-// came through others is only counted: those between do not read what they pass on. A node can lie about its
-// own links and about others', which can make sessions not known; it cannot make them missing where a node
-// that has them is up.
+// came through others is only counted: those between do not read what they pass on. They are trusted as far as
+// that goes: a node on the way could say "missing" for those behind it, as it could for itself.
 package transport

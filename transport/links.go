@@ -56,6 +56,8 @@ type atlas struct {
 	mine  linkList
 	lists map[string]*linkList // of the others, by name; never changed, only replaced
 	names string               // of this node's links, with commas between, for questions
+	drawn time.Time            // when the ways were last worked out
+	again bool                 // they will be soon
 }
 
 func newAtlas(me string, instance uint64) atlas {
@@ -257,8 +259,30 @@ func (m *Mesh) heard(l *link, ll *linkList) {
 	m.atlas.lists[ll.Node] = ll
 	m.publish(ll, l)
 	if old == nil || old.Instance != ll.Instance || old.Left != ll.Left || !slices.Equal(old.Links, ll.Links) {
-		m.remap()
+		m.remapSoon()
 	}
+}
+
+// remapEvery is how often at most the ways are worked out anew for what others tell.
+const remapEvery = 20 * time.Millisecond
+
+// remapSoon works the ways out anew, at once or with what else comes meanwhile. m.mu is held.
+func (m *Mesh) remapSoon() {
+	since := time.Since(m.atlas.drawn)
+	if m.atlas.again {
+		return
+	}
+	if since >= remapEvery {
+		m.remap()
+		return
+	}
+	m.atlas.again = true
+	time.AfterFunc(remapEvery-since, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.atlas.again = false
+		m.remap()
+	})
 }
 
 // roomFor makes room for the list of one more node: that of a node to which no path leads can go. m.mu is
@@ -276,12 +300,15 @@ func (m *Mesh) roomFor() bool {
 	return false
 }
 
-// leave says in this node's list that it stops and holds nothing, and waits until the links know.
+// leave says in this node's list that it stops and holds nothing, and waits until the links know,
+// a second at most.
 func (m *Mesh) leave(ctx context.Context) {
 	m.mu.Lock()
 	m.atlas.mine.Left = true
 	m.renew()
 	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	for _, l := range m.takers(nil) {
 		l.allTold(ctx)
 	}

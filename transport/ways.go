@@ -23,6 +23,7 @@ func (m *Mesh) remap() {
 	if m.closed {
 		return
 	}
+	m.atlas.drawn = time.Now()
 	var links []*link
 	for _, n := range m.nodes {
 		if n.link != nil {
