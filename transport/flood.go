@@ -167,7 +167,7 @@ type passed struct {
 	link *link
 	ok   bool // it was answered
 	reply
-	stream *stream // found: the session follows
+	stream *stream // ok: found, and the session follows, or to be ended
 }
 
 // onward finds out to whom a question has to be passed on: nobody who hears it from its sender.
@@ -219,6 +219,8 @@ func (o *onward) passOn(ctx context.Context, s *stream, q *question, own store.R
 	for _, l := range o.links {
 		if m.start(func() { o.askOne(l, q) }) {
 			pending[l] = true
+		} else {
+			all.Unknown = true // the mesh has been closed
 		}
 	}
 	for waitsFor(pending) {
@@ -228,11 +230,12 @@ func (o *onward) passOn(ctx context.Context, s *stream, q *question, own store.R
 			switch {
 			case r.Kind == store.ReplyFound:
 				over()
-				defer r.stream.end()
 				if err := s.answer(r.reply); err != nil {
+					r.decline()
 					return err
 				}
 				splice(s, r.stream)
+				r.stream.end()
 				return errDone
 			case r.Kind == store.ReplyHeld:
 				return s.answer(r.reply)
@@ -282,21 +285,29 @@ func (o *onward) askOne(l *link, q *question) {
 	if r.ok {
 		m.answered(l)
 	}
+	found := r.Kind == store.ReplyFound
 	select {
 	case o.replies <- r:
-		return
 	case <-o.over:
+		if found {
+			r.decline()
+		}
 	}
-	if r.stream == nil {
-		return
-	}
-	defer r.stream.end()
-	if err := writeFrame(r.stream, kindReceipt, receipt{}); err == nil {
+	if r.ok && !found {
 		m.finish(l, r.stream)
+		r.stream.end()
 	}
 }
 
-// put sends the question and reads the reply. With a found session the stream is the caller's to end.
+// decline turns down a session that cannot be passed on any more. The asker has not heard of it.
+func (r *passed) decline() {
+	defer r.stream.end() // the giver stops sending, or reads the receipt when it has sent all
+	if err := writeFrame(r.stream, kindReceipt, receipt{}); err == nil {
+		_ = r.stream.Close() // it fails when the link has ended
+	}
+}
+
+// put sends the question and reads the reply. Without an error the stream is the caller's to end.
 func (o *onward) put(l *link, q *question) (passed, error) {
 	m := l.mesh
 	r := passed{link: l}
@@ -327,14 +338,7 @@ func (o *onward) put(l *link, q *question) (passed, error) {
 		s.end()
 		return r, err
 	}
-	r.ok = true
-	switch {
-	case r.Kind == store.ReplyFound:
-		r.stream = s
-	default:
-		m.finish(l, s)
-		s.end()
-	}
+	r.ok, r.stream = true, s
 	if r.Node == "" && (r.Kind == store.ReplyFound || r.Kind == store.ReplyHeld) {
 		r.Node = l.node.name
 	}

@@ -107,8 +107,6 @@ func (m *Mesh) await(n *node, d time.Duration, next State) {
 		n.state, n.since = next, time.Now()
 		if next == Out {
 			m.await(n, m.config.LostAfter, Lost)
-		} else {
-			delete(m.atlas.lists, n.name)
 		}
 		reason := n.reason
 		m.changed()

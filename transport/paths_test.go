@@ -2,6 +2,8 @@ package transport
 
 import (
 	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -252,6 +254,34 @@ func TestALargeSessionCrossesSeveralLinksWhole(t *testing.T) {
 		f.wantAnswer("a large write", d.all[1].put(keyOf(1), body+"!", lock.Cookie), store.OK, "")
 		f.wantAnswer("get", d.all[3].get(keyOf(1)), store.OK, body+"!")
 	})
+}
+
+func TestOfTwoCopiesThatARelayFindsOneComesAndTheOtherStays(t *testing.T) {
+	for _, size := range []int{1, 100, 200_000} {
+		t.Run(fmt.Sprintf("%d bytes", size), func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				d := f.draw(star(4))
+				body := strings.Repeat("x", size)
+				d.all[2].put(keyOf(1), body, 0)
+				d.all[3].put(keyOf(1), body, 0)
+				f.wantAnswer("get", d.all[1].get(keyOf(1)), store.OK, body)
+				time.Sleep(time.Second)
+				for _, n := range d.all {
+					if s := n.store.Stats(); s.Doubts != 0 {
+						t.Errorf("%s is in doubt", n.name)
+					}
+					for _, p := range n.mesh.Peers() {
+						if p.State != Up {
+							t.Errorf("%s sees %s %s", n.name, p.Node, p.State)
+						}
+					}
+				}
+				if h := f.holders(keyOf(1)); len(h) != 2 {
+					t.Errorf("held by %v, want the asker and one of the two", h)
+				}
+			})
+		})
+	}
 }
 
 // The relay between giver and receiver dies when the session is through and the receipt is not.

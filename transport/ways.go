@@ -118,7 +118,7 @@ func (n *node) hasLeft(ll *linkList) bool {
 	if ll == nil {
 		return n.left != 0
 	}
-	return ll.Left || ll.Instance == n.left
+	return ll.Left || n.left != 0 && ll.Instance == n.left
 }
 
 // way gives a link to a node: its own, or one through others; nil: there is none. Mesh.mu is held.
