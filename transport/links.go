@@ -253,6 +253,10 @@ func (m *Mesh) heard(l *link, ll *linkList) {
 		return
 	}
 	old := m.atlas.lists[ll.Node]
+	if old != nil && l.node.name == ll.Node && (ll.Version < old.Version || ll.Instance != old.Instance && ll.Version == old.Version) {
+		m.tellSoon(l, ll.Node) // it began with a clock that is behind that of an earlier run
+		return
+	}
 	if old != nil && ll.Version <= old.Version || old == nil && !m.roomFor() {
 		return
 	}

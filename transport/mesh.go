@@ -38,7 +38,7 @@ type Config struct {
 	Site         string
 	Program      string        // version of the program, shown to peers
 	FetchTimeout time.Duration // how long a question waits for answers
-	Grace        time.Duration // a node unlinked for this long is out
+	Grace        time.Duration // a node not up for this long is out
 	LostAfter    time.Duration // a node out for this long is lost
 	MaxBody      int64         // bytes of one session
 	Manual       bool          // link only to Peers, and to whoever dials; otherwise to all nodes

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"peerstate/store"
 )
 
@@ -361,6 +363,28 @@ func TestARestartedNodeIsReachedOverSeveralLinksAgain(t *testing.T) {
 			d.all[3].put(keyOf(1), "cart", 0)
 			f.wantAnswer("get", d.all[0].get(keyOf(1)), store.OK, "cart")
 			d.all[0].delete(keyOf(1), store.NoCookie)
+		}
+	})
+}
+
+// A node that starts when its clock has been set back begins with lists that are older than those which the
+// others remember of it.
+func TestANodeWhoseClockWasSetBackIsHeardAllTheSame(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		d := f.draw(line(3))
+		a, c := d.all[0].mesh, d.all[2].mesh
+		c.mu.Lock()
+		c.atlas.mine.Version = 5
+		c.publish(&c.atlas.mine, nil)
+		c.mu.Unlock()
+		time.Sleep(time.Second)
+		c.mu.Lock()
+		now := c.atlas.mine
+		c.mu.Unlock()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if d := cmp.Diff(now, *a.atlas.lists["c"]); d != "" || now.Version <= 5 {
+			t.Errorf("version %d: %s", now.Version, d)
 		}
 	})
 }

@@ -282,8 +282,8 @@ func (m *Mesh) finish(l *link, s *stream) {
 func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(said)) {
 	nothing := said{link: l}
 	tell(said{link: l, kind: coming})
-	if r.Node != "" {
-		l = m.farLink(r.Node, r.Giver) // what is wrong with the session is not the fault of those between
+	if r.Node != "" && m.checkHead(q.Key, r.Record) == nil {
+		l = m.farLink(r.Node, r.Giver) // what follows the head is passed on unread
 	}
 	rec, err := m.readRecord(s, q.Key, r.Record)
 	if err != nil {
