@@ -71,7 +71,7 @@ func (m *Mesh) backUp() {
 				// Not before both know what both hold, or each double would show here, one by one.
 				k.Linked = n.suspect.IsZero() && n.met
 				links[n.link] = true
-			case n.state != Connecting || n.instance == 0:
+			case n.way() == nil && n.state != Connecting || n.instance == 0:
 				continue
 			}
 			keepers = append(keepers, k)
@@ -372,11 +372,10 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 
 // keepIn has the store keep what came over the link, unless that is over.
 func (l *link) keepIn(from store.Peer, kind store.ParcelKind, rec store.Record) store.KeepKind {
-	l.gate.RLock()
-	defer l.gate.RUnlock()
-	if l.over {
+	if !l.enter() {
 		return store.KeepRefused
 	}
+	defer l.gate.RUnlock()
 	return l.mesh.store.Keep(from, kind, rec)
 }
 

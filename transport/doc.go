@@ -8,7 +8,10 @@
 // at once, the one that the smaller name dialled stays. A second live node of one name is refused;
 // a node that has started anew, which shows in its instance, takes the place of its old self.
 //
-// All nodes link to all: each tells its links whom it knows, and dials whom it did not know (learn.go).
+// All nodes link to all: each tells its links whom it knows, and dials whom it did not know (learn.go). With
+// Config.Manual the operator draws the links: a ring, a star, or whatever the network allows. Each node
+// tells its links with whom it is linked, and passes on what others tell (links.go): so all know the
+// map, and a node without a link of its own is reached over the first link of a shortest path (via.go).
 //
 // # A session that is somewhere else
 //
@@ -19,6 +22,13 @@
 // goes on when the question is long decided. If all say "missing", that is the answer after one round
 // trip to the slowest; "moved" is followed to the node that has the session now; and where a node
 // that may have it could not be asked, the outcome is not known, which is not the same as missing.
+//
+// A node that does not have the session passes the question on to those of its links that its sender is not
+// linked with, and answers for all of them (flood.go); in a full mesh there are none. A question has a
+// number, and whoever it comes to a second time says so at once: nobody handles it twice, and no two wait
+// for each other. A session that is found further on comes back on the same streams, and so does the receipt
+// go forth: the nodes between pass bytes on and keep nothing, and the hand-over is from the giver to the
+// asker. "Missing" has to come from every node that is up; one from which no word came makes it not known.
 //
 // A receipt that does not come leaves the giver in doubt. The session stays frozen, and the giver
 // asks what became of the hand-over as soon as the receiver can be reached (doubt.go). A receiver
@@ -33,9 +43,11 @@
 //
 // # Who is up
 //
-// A link sends a ping every second; QUIC's idle time-out of 5 s ends a dead one. A node without a link
-// is connecting, after Config.Grace out, and LostAfter later lost: only then does it count no more.
-// A node that leaves a question unanswered is suspect, and nobody waits for it until it answers one.
+// A link sends a ping every second; QUIC's idle time-out of 5 s ends a dead one. A node is up while a path of
+// links leads to it, each reported by both its ends (ways.go). Without one it is connecting, after
+// Config.Grace out, and LostAfter later lost: only then does it count no more. A node that leaves a question
+// unanswered is suspect to those linked with it, and nobody waits for it until it answers one. Who passes a
+// question on answers in time itself, and is not suspect for what is behind it.
 // Who was known, and how, is kept on disk, so that a node which has just started does not take for
 // missing what another one has (node.go, known.go).
 //
@@ -43,5 +55,7 @@
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),
 // memory grows with the bytes that arrive and not with a declared length, what comes is checked
-// before it is used, and a link over which something comes that no node sends is closed and counted.
+// before it is used, and a link over which something comes that no node sends is closed and counted. What
+// came through others is only counted: those between do not read what they pass on. They are trusted as far as
+// that goes: a node on the way could say "missing" for those behind it, as it could for itself.
 package transport

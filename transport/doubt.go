@@ -98,7 +98,7 @@ func (m *Mesh) resolve(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
-	if n == nil || n.link == nil || m.resolving[name] || m.closed {
+	if n == nil || n.way() == nil || m.resolving[name] || m.closed {
 		return
 	}
 	m.resolving[name] = true
@@ -106,15 +106,15 @@ func (m *Mesh) resolve(name string) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		defer delete(m.resolving, name)
-		for l := n.link; l != nil; {
+		for l := n.way(); l != nil; {
 			m.mu.Unlock()
 			m.eachDoubt(name, func(h *store.Handover) error { return m.resolveOne(l, h) })
 			open := len(m.store.Doubts(name)) > 0
 			m.mu.Lock()
-			if !open || n.link == l {
+			if !open || n.way() == l {
 				return
 			}
-			l = n.link // it broke while it was used for asking, and another has taken its place
+			l = n.way() // it broke while it was used for asking, and another has taken its place
 		}
 	})
 }
@@ -169,7 +169,7 @@ func (m *Mesh) awaited(l *link, served bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, n := range m.nodes {
-		if n.link == nil && (!n.gone() || served && time.Since(l.since) < meeting) {
+		if n.way() == nil && (!n.gone() || served && time.Since(l.since) < meeting) {
 			return true
 		}
 	}

@@ -268,6 +268,7 @@ func (m *Mesh) GoodBye(ctx context.Context) error {
 		return err
 	}
 	m.flush(ctx)
+	m.leave(ctx)
 	var all sync.WaitGroup
 	for _, l := range m.takers(nil) {
 		all.Go(func() {

@@ -19,12 +19,20 @@ func (m *Mesh) Forget(name string) error {
 	if err := m.forget(name); err != nil {
 		return err
 	}
+	m.tellForget(name, nil)
+	return nil
+}
+
+// tellForget tells the links but for the one that it came from.
+func (m *Mesh) tellForget(name string, from *link) {
 	for _, l := range m.takers(nil) {
+		if l == from {
+			continue
+		}
 		l.mu.Lock()
 		l.send(kindForget, forget{Node: name})
 		l.mu.Unlock()
 	}
-	return nil
 }
 
 func (m *Mesh) forget(name string) error {
@@ -34,7 +42,7 @@ func (m *Mesh) forget(name string) error {
 	case n == nil:
 		m.mu.Unlock()
 		return fmt.Errorf("no node %q is known here", name)
-	case n.link != nil:
+	case n.way() != nil:
 		m.mu.Unlock()
 		return fmt.Errorf("%s is linked; stop it first (peerstate drain)", name)
 	}
@@ -43,6 +51,7 @@ func (m *Mesh) forget(name string) error {
 		n.timer = nil
 	}
 	delete(m.nodes, name)
+	delete(m.atlas.lists, name)
 	m.changed()
 	m.saveNodes()
 	m.mu.Unlock()
@@ -63,6 +72,8 @@ func (l *link) forgotten(data []byte) error {
 	}
 	if err := l.mesh.forget(f.Node); err != nil {
 		l.mesh.log.Debug("a node was not forgotten", "peer", l.node.name, "reason", err)
+		return nil
 	}
+	l.mesh.tellForget(f.Node, l) // those who have forgotten it pass nothing on
 	return nil
 }

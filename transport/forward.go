@@ -63,6 +63,8 @@ func (m *Mesh) forward(ctx context.Context, l *link, s *stream, r *store.Request
 	case err == nil:
 		m.answered(l)
 		return a, nil
+	case noPath(err):
+		return a, store.ErrNotHere // nobody has read it
 	case errors.Is(err, errFrame):
 		l.misbehaved(err)
 	case timedOut(err) && left >= m.config.FetchTimeout/2:

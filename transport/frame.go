@@ -30,6 +30,8 @@ import (
 //	doubt     fate comes back
 //	settle    settlement comes back
 //	keep      and more of them for as long as the link lives: backups; kept comes back now and then
+//	links     whom a node is linked with; any number of them may follow, and nothing comes back
+//	via       the stream is for a node further on (via.go); what that one is to serve follows
 type kind uint8
 
 const (
@@ -54,6 +56,8 @@ const (
 	kindKeep
 	kindKept
 	kindLeave
+	kindLinks
+	kindVia
 )
 
 const (
@@ -117,6 +121,12 @@ type question struct {
 	Key    string        `cbor:"2,keyasint"`
 	Within time.Duration `cbor:"3,keyasint"`           // how long the asker waits for the reply
 	Wait   time.Duration `cbor:"4,keyasint,omitempty"` // how much of that for a lock
+	// For a question that is passed on to further nodes (flood.go):
+	Number   uint64 `cbor:"5,keyasint,omitempty"` // its number at its origin; 0: it is not passed on
+	Hops     int    `cbor:"6,keyasint,omitempty"` // over how many more links it may go
+	Linked   string `cbor:"7,keyasint,omitempty"` // whom the sender is linked with, with commas between
+	Origin   string `cbor:"8,keyasint,omitempty"` // who wants to know; empty: the sender
+	Instance uint64 `cbor:"9,keyasint,omitempty"` // of Origin
 }
 
 type reply struct {
@@ -128,11 +138,17 @@ type reply struct {
 	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
 	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
 	// Backup: of a session of Node, in this run.
-	Instance uint64 `cbor:"11,keyasint,omitempty"`
+	Instance uint64 `cbor:"15,keyasint,omitempty"`
 	// Found:
 	Giver  uint64      `cbor:"8,keyasint,omitempty"`
 	Number uint64      `cbor:"9,keyasint,omitempty"`
 	Record *recordHead `cbor:"10,keyasint,omitempty"`
+	// From a node that has passed the question on. Node is the holder then, or the giver.
+	Unknown  bool      `cbor:"11,keyasint,omitempty"` // somebody there could not say
+	Creating []string  `cbor:"12,keyasint,omitempty"` // who is about to create it
+	Asked    []peerRef `cbor:"13,keyasint,omitempty"` // who has said that it does not have it, beside the sender
+	Seen     bool      `cbor:"14,keyasint,omitempty"` // missing: the question has come before, and is answered there
+	Holders  []peerRef `cbor:"16,keyasint,omitempty"` // of whose session somebody there has a backup
 }
 
 // recordHead is a session without its key, which was asked for, and its body, which follows.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -23,14 +24,16 @@ import (
 func frames() map[kind]any {
 	v := &version{Stamp: 1 << 60, Epoch: 3, Deleted: 5, Tombstone: true, Uninitialized: true}
 	return map[kind]any{
-		kindHello:    hello{Min: 1, Max: 2, Instance: 1<<64 - 1, Site: "london", Clock: -5, Program: "1.0"},
-		kindWelcome:  welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1"},
-		kindRefuse:   refuse{Code: refusedTwin, Text: "another live node is called web1", Instance: 9},
-		kindPing:     ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000},
-		kindPong:     ping{N: 1, Clock: 1},
-		kindQuestion: question{Want: store.Create, Key: "/LM/W3SVC/1/ROOT(\xff\x00)/x", Within: time.Second},
+		kindHello:   hello{Min: 1, Max: 2, Instance: 1<<64 - 1, Site: "london", Clock: -5, Program: "1.0"},
+		kindWelcome: welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1"},
+		kindRefuse:  refuse{Code: refusedTwin, Text: "another live node is called web1", Instance: 9},
+		kindPing:    ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000},
+		kindPong:    ping{N: 1, Clock: 1},
+		kindQuestion: question{Want: store.Create, Key: "/LM/W3SVC/1/ROOT(\xff\x00)/x", Within: time.Second, Wait: 5,
+			Number: 1 << 63, Hops: 16, Linked: "web1,web2", Origin: "web3", Instance: 1<<64 - 1},
 		kindReply: reply{Kind: store.ReplyFound, Locked: true, Cookie: 5, LockAge: time.Hour, Node: "web1", Epoch: 8, Deleted: 9, Giver: 10, Number: 11,
-			Record: &recordHead{Stamp: 1, Epoch: 2, Deleted: 3, Left: 4, Timeout: 5, Flags: -6, Cookie: 7, Floor: 8, Touched: true, Size: 9}},
+			Record:  &recordHead{Stamp: 1, Epoch: 2, Deleted: 3, Left: 4, Timeout: 5, Flags: -6, Cookie: 7, Floor: 8, Touched: true, Size: 9},
+			Unknown: true, Creating: []string{"web1"}, Asked: asked("web2", "web3"), Seen: true},
 		kindReceipt:    receipt{Accepted: true, Version: v},
 		kindForward:    forward{Op: store.Put, Key: "k", Cookie: -2, Timeout: 20, Flags: 1, Size: 1 << 40, Within: time.Minute},
 		kindAnswer:     answer{NotHere: true, Status: store.Locked, Init: true, Cookie: 5, LockAge: time.Second},
@@ -40,7 +43,10 @@ func frames() map[kind]any {
 		kindSettlement: settlement{Entries: []settled{{Kind: store.SettleMine, Version: v, Node: "web4"}, {Kind: store.SettleKept, Node: "web5", Instance: 6, Up: true}}},
 		kindKeep: keep{Kind: store.ParcelCopy, Key: "k", Record: &recordHead{Stamp: 1, Timeout: 5, Cookie: 7,
 			Keepers: []peerRef{{Node: "web6", Instance: 8}}, Size: 9}},
-		kindKept: kept{Count: 3, But: []keptBut{{Index: 2, Kind: store.KeepNewer}}},
+		kindKept:  kept{Count: 3, But: []keptBut{{Index: 2, Kind: store.KeepNewer}}},
+		kindNodes: nodeList{Nodes: []nodeInfo{{Name: "web5", Addr: "10.0.0.5:42425", Site: "paris", Up: true}}},
+		kindLinks: linkList{Node: "web6", Instance: 5, Version: 1 << 62, Links: []string{"web1", "web2"}, Left: true},
+		kindVia:   via{To: "web7", ToRun: 7, From: "web8", Instance: 8, Hops: 15},
 	}
 }
 
@@ -189,7 +195,7 @@ func FuzzFrame(f *testing.F) {
 func checkAll(t *testing.T, header any) {
 	switch h := header.(type) {
 	case *reply:
-		if h.check(store.Move, h.Giver) == nil && h.Kind == store.ReplyHeld && h.Locked && h.Cookie < 1 {
+		if h.check(store.Move, h.Giver, true) == nil && h.Kind == store.ReplyHeld && h.Locked && h.Cookie < 1 {
 			t.Errorf("a lock with cookie %d", h.Cookie)
 		}
 		if h.Record != nil {
@@ -197,6 +203,14 @@ func checkAll(t *testing.T, header any) {
 			if rec.Check() == nil && (rec.Stamp == 0 || rec.Cookie < 1 || rec.Timeout < 0) {
 				t.Errorf("it passes: %+v", rec)
 			}
+		}
+	case *linkList:
+		if h.check() == nil && (!slices.IsSorted(h.Links) || h.has(h.Node) || len(h.Links) > maxLearned) {
+			t.Errorf("it passes: %+v", h)
+		}
+	case *via:
+		if h.check() == nil && (h.To == h.From || h.Hops < 0) {
+			t.Errorf("it passes: %+v", h)
 		}
 	case *answer:
 		if h.check() == nil && h.Status > store.Unknown {
@@ -330,4 +344,12 @@ func (p *fuzzPeer) send(t *testing.T, b []byte) {
 		t.Errorf("the stream was neither answered nor ended")
 	}
 	s.CancelRead(streamGivenUp)
+}
+
+// asked names nodes, each in a run of it.
+func asked(names ...string) (all []peerRef) {
+	for i, name := range names {
+		all = append(all, peerRef{name, uint64(i + 1)})
+	}
+	return all
 }

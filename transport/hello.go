@@ -172,7 +172,7 @@ func (m *Mesh) judge(ctx context.Context, l *link, h hello) (refusalCode, string
 // not. The other one is asked for a sign of life, and closed if there is none.
 func (m *Mesh) contest(ctx context.Context, l *link) (refusalCode, string) {
 	name := l.peer.Node
-	old := m.linkTo(name)
+	old := m.direct(name)
 	if old == nil || old.conn.Context().Err() != nil || m.better(l, old) {
 		return 0, ""
 	}

@@ -67,7 +67,7 @@ func (f *farm) join(host string, to *testNode) *raw {
 // deaf is a peer that takes questions and never answers.
 func (f *farm) deaf(host string, to *testNode) *raw {
 	r := f.join(host, to)
-	r.serve(func(*quic.Stream) {})
+	r.serve(func(*quic.Stream, kind, []byte) {})
 	return r
 }
 
@@ -86,25 +86,33 @@ func (r *raw) write(s *quic.Stream, k kind, header any) {
 	}
 }
 
-// serve lets f have each stream that the node opens, until the connection ends.
-func (r *raw) serve(f func(s *quic.Stream)) {
+// serve lets f have each stream that the node opens, and its first frame, until the connection ends. Lists
+// of links are taken, and nothing is said to them.
+func (r *raw) serve(f func(s *quic.Stream, k kind, header []byte)) {
 	go func() {
 		for {
 			s, err := r.conn.AcceptStream(context.Background())
 			if err != nil {
 				return
 			}
-			go f(s)
+			go func() {
+				k, header, err := readFrame(s)
+				switch {
+				case err != nil:
+				case k == kindLinks:
+					_, _ = io.Copy(io.Discard, s) // the link may have ended
+					_ = s.Close()
+				default:
+					f(s, k, header)
+				}
+			}()
 		}
 	}()
 }
 
 // answer has each stream of a kind answered with the same bytes; the side is ended if they say it all.
 func (r *raw) answer(b []byte, end bool) {
-	r.serve(func(s *quic.Stream) {
-		if _, _, err := readFrame(s); err != nil {
-			return
-		}
+	r.serve(func(s *quic.Stream, _ kind, _ []byte) {
 		if _, err := s.Write(b); err == nil && end {
 			_ = s.Close() // the link may have ended
 		}
@@ -170,7 +178,7 @@ func besideAnHonestPeer(f *farm) *unharmed {
 	f.linked(a, c)
 	a.put(keyOf(100), "on a", 0)
 	c.put(keyOf(101), "on c", 0)
-	return &unharmed{f: f, a: a, c: c, before: a.mesh.linkTo("c")}
+	return &unharmed{f: f, a: a, c: c, before: a.mesh.direct("c")}
 }
 
 func (u *unharmed) check() {
@@ -181,7 +189,7 @@ func (u *unharmed) check() {
 		u.f.wantAnswer("it", u.a.get(keyOf(101)), store.OK, "on c")
 	}), 2*u.f.delay)
 	u.f.wantAnswer("the way back", u.c.get(keyOf(101)), store.OK, "on c")
-	if u.a.mesh.linkTo("c") != u.before {
+	if u.a.mesh.direct("c") != u.before {
 		t.Error("the honest peer's link has suffered")
 	}
 }
@@ -197,7 +205,7 @@ func (u *unharmed) closed(r *raw) {
 	if n := value(t, u.a.mesh.metrics.misbehaved); n != 1 {
 		t.Errorf("counted %v times", n)
 	}
-	if u.a.mesh.linkTo("b") != nil {
+	if u.a.mesh.direct("b") != nil {
 		t.Error("still linked")
 	}
 }
@@ -253,6 +261,21 @@ func badStreams() map[string][]byte {
 		"a doubt without a key":             frame(kindDoubt, doubt{Number: 1}),
 		"a settlement without a key":        frame(kindSettle, settle{Holder: "b", Entries: []settleEntry{{}}}),
 		"a settlement for no name":          frame(kindSettle, settle{Holder: "b\nlevel=ERROR msg=forged", Entries: []settleEntry{{Key: "k"}}}),
+		"a question of no name":             frame(kindQuestion, question{Want: store.Move, Key: "k", Number: 1, Origin: "../x"}),
+		"a question for -1 hops":            frame(kindQuestion, question{Want: store.Move, Key: "k", Number: 1, Hops: -1}),
+		"a question for endless hops":       frame(kindQuestion, question{Want: store.Move, Key: "k", Number: 1, Hops: 1 << 40}),
+		"a question beyond all numbers":     rawFrame(kindQuestion, mustCBOR(map[int]any{1: 1, 2: "k", 5: 1, 6: uint64(1<<64 - 1)})),
+		"a stream for no name":              frame(kindVia, via{To: "A B", From: "b", Hops: 1}),
+		"a stream of no name":               frame(kindVia, via{To: "c", Hops: 1}),
+		"a stream for its own sender":       frame(kindVia, via{To: "c", From: "c", Hops: 1}),
+		"a stream for -1 hops":              frame(kindVia, via{To: "c", From: "b", Hops: -1}),
+		"a stream for endless hops":         frame(kindVia, via{To: "c", From: "b", Hops: 1 << 60}),
+		"links of no name":                  frame(kindLinks, linkList{Node: "", Version: 1}),
+		"a link to no name":                 frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"\n"}}),
+		"a link to oneself":                 frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"b"}}),
+		"a link twice":                      frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c", "c"}}),
+		"more links than a farm has nodes":  frame(kindLinks, linkList{Node: "b", Version: 1, Links: manyNames(maxLearned + 1)}),
+		"a question among links":            append(frame(kindLinks, linkList{Node: "b", Version: 1}), frame(kindQuestion, q)...),
 	}
 }
 
@@ -347,7 +370,7 @@ func TestAConnectionThatSaysNoProperHelloIsClosed(t *testing.T) {
 				if n := value(t, u.a.mesh.metrics.misbehaved); n != tt.counted {
 					t.Errorf("counted %v times, want %v", n, tt.counted)
 				}
-				if u.a.mesh.linkTo("b") != nil {
+				if u.a.mesh.direct("b") != nil {
 					t.Error("it is linked")
 				}
 				u.check()
@@ -381,8 +404,8 @@ func TestANodeThatSpeaksNoVersionInCommonIsRefusedAndOneThatSpeaksMoreIsNot(t *t
 				if err != nil || w.Version != tt.used || (tt.used == 0) != (no.Code == refusedVersion) {
 					t.Errorf("version %d, refused %d %q, %v", w.Version, no.Code, no.Text, err)
 				}
-				if (u.a.mesh.linkTo("b") != nil) != (tt.used != 0) {
-					t.Errorf("linked: %v", u.a.mesh.linkTo("b"))
+				if (u.a.mesh.direct("b") != nil) != (tt.used != 0) {
+					t.Errorf("linked: %v", u.a.mesh.direct("b"))
 				}
 				u.check()
 			})
@@ -458,10 +481,9 @@ func TestAHolderThatAnswersAWriteAsNoNodeDoesIsUnlinkedAndTheWriteIsAnError(t *t
 			inFarm(t, func(t *testing.T, f *farm) {
 				u := besideAnHonestPeer(f)
 				r := f.join("b", u.a)
-				r.serve(func(s *quic.Stream) {
-					switch k, _, err := readFrame(s); {
-					case err != nil:
-					case k == kindQuestion:
+				r.serve(func(s *quic.Stream, k kind, _ []byte) {
+					switch k {
+					case kindQuestion:
 						r.write(s, kindReply, reply{Kind: store.ReplyHeld, Locked: true, Cookie: 2})
 					default:
 						r.write(s, kindAnswer, a)
@@ -550,11 +572,9 @@ func TestAReceiverThatSaysThatItDidNotGetTheSessionEndsTheDoubt(t *testing.T) {
 		u.a.put(keyOf(1), "cart", 0)
 		r := f.join("b", u.a)
 		r.takeWithoutReceipt(keyOf(1))
-		r.serve(func(s *quic.Stream) {
-			switch k, _, err := readFrame(s); {
-			case err != nil:
-				return
-			case k == kindDoubt:
+		r.serve(func(s *quic.Stream, k kind, _ []byte) {
+			switch k {
+			case kindDoubt:
 				r.write(s, kindFate, fate{Kind: store.NotReceived})
 			default:
 				r.write(s, kindReply, reply{Kind: store.ReplyMissing})
@@ -585,8 +605,8 @@ func TestASessionThatComesInTricklesHoldsUpNobody(t *testing.T) {
 				if what == "it comes whole" {
 					size = int64(tt.bytes)
 				}
-				r.serve(func(s *quic.Stream) {
-					if k, data, err := readFrame(s); err != nil || k != kindQuestion || !bytes.Contains(data, []byte(keyOf(1))) {
+				r.serve(func(s *quic.Stream, k kind, data []byte) {
+					if k != kindQuestion || !bytes.Contains(data, []byte(keyOf(1))) {
 						r.write(s, kindReply, reply{Kind: store.ReplyMissing})
 						_ = s.Close() // the link may have ended
 						return
@@ -656,7 +676,7 @@ func TestWhatIsDeclaredAndNotSentCostsLittleMemory(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if n := u.a.mesh.linkTo("b").streams.Load(); n != streams {
+		if n := u.a.mesh.direct("b").streams.Load(); n != streams {
 			t.Fatalf("%d streams are open", n)
 		}
 		// Goroutine, stream and first buffer, on both ends.
@@ -665,7 +685,7 @@ func TestWhatIsDeclaredAndNotSentCostsLittleMemory(t *testing.T) {
 		}
 		u.check()
 		time.Sleep(stall)
-		if n := u.a.mesh.linkTo("b").streams.Load(); n != 0 {
+		if n := u.a.mesh.direct("b").streams.Load(); n != 0 {
 			t.Errorf("%d streams are open after the time for them", n)
 		}
 	})
@@ -697,7 +717,7 @@ func TestThousandsOfHalfOpenStreamsHoldUpNobody(t *testing.T) {
 		}
 		u.check()
 		time.Sleep(stall)
-		if n := u.a.mesh.linkTo("b").streams.Load(); n != 0 {
+		if n := u.a.mesh.direct("b").streams.Load(); n != 0 {
 			t.Errorf("%d streams are open after the time for them", n)
 		}
 		u.check()
@@ -731,7 +751,7 @@ func TestAPeerThatGivesNoCreditForAnswersHoldsNothing(t *testing.T) {
 		time.Sleep(stall + time.Second)
 		f.wantAnswer("get of what it did not read", u.a.get(keyOf(1)), store.OK, strings.Repeat("x", 100_000))
 		time.Sleep(stall)
-		if l := u.a.mesh.linkTo("b"); l != nil && l.streams.Load() != 0 {
+		if l := u.a.mesh.direct("b"); l != nil && l.streams.Load() != 0 {
 			t.Errorf("%d streams are open after the time for them", l.streams.Load())
 		}
 		u.check()

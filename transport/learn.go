@@ -75,8 +75,12 @@ func (l *link) learn(data []byte) error {
 			n.site, n.addr, n.reason = plain(info.Site), plain(info.Addr), "named by "+l.node.name+", not linked yet"
 			n.state, n.since = Connecting, time.Now()
 			m.await(n, m.config.Grace, Out)
+			m.remap()
 			m.changed()
 			m.log.Info("a node has been heard of", "peer", n.name, "addr", n.addr, "from", l.node.name)
+		}
+		if n.addr == "" {
+			n.site, n.addr = plain(info.Site), plain(info.Addr) // known from the map of links until now
 		}
 		if n.link == nil {
 			m.dialLearned(info.Name, plain(info.Addr))
@@ -86,9 +90,9 @@ func (l *link) learn(data []byte) error {
 }
 
 // dialLearned dials a node that others have named, unless somebody does so already, until it is linked or
-// given up. m.mu is held.
+// given up. Where the operator draws the links nobody is. m.mu is held.
 func (m *Mesh) dialLearned(name, addr string) {
-	if m.closed || len(m.diallers) >= maxLearned+len(m.config.Peers) ||
+	if m.closed || m.config.Manual || addr == "" || len(m.diallers) >= maxLearned+len(m.config.Peers) ||
 		slices.ContainsFunc(m.diallers, func(d *dialler) bool { return d.addr == addr || d.node == name }) {
 		return
 	}

@@ -24,9 +24,11 @@ const (
 	closeUnwanted                                        // its certificate is no longer accepted
 	closeTwin                                            // another live node has this name
 	streamGivenUp   quic.StreamErrorCode      = 1
+	streamNoPath    quic.StreamErrorCode      = 2 // nothing of it was passed on, or read
 )
 
-// link is a live connection to another node whose hello was answered.
+// link is a live connection to another node whose hello was answered, or, where far is set, a way to one
+// that leads through others: then it has no connection of its own.
 type link struct {
 	mesh     *Mesh
 	conn     *quic.Conn
@@ -46,8 +48,12 @@ type link struct {
 	bad      sync.Once    // it has been closed for misbehaviour
 	// gate keeps a session from being taken in over a link after others were told that the run at its
 	// other end is over. It may be locked while Mesh.mu is, and nothing but the store while it is.
-	gate sync.RWMutex
-	over bool // under gate
+	gate    sync.RWMutex
+	over    bool // under gate
+	far     bool
+	relayed atomic.Int64    // streams that came over it and are passed on
+	untold  map[string]bool // under Mesh.mu: whose lists of links the other side has not been told
+	told    chan struct{}   // under Mesh.mu: closed when it has; nil: nothing is being told
 
 	mu    sync.Mutex
 	sent  uint64              // number of the last ping
@@ -59,6 +65,14 @@ type pingSent struct {
 	pong chan struct{}
 }
 
+// ended is closed when the link has ended. One that leads through others has no end of its own.
+func (l *link) ended() <-chan struct{} {
+	if l.far {
+		return l.mesh.ctx.Done()
+	}
+	return l.conn.Context().Done()
+}
+
 // shut takes no session in over this link from now on.
 func (l *link) shut() {
 	l.gate.Lock()
@@ -66,8 +80,21 @@ func (l *link) shut() {
 	l.over = true
 }
 
+// enter locks the gate for taking a session in; false: the link is over, and the gate is not locked.
+func (l *link) enter() bool {
+	l.gate.RLock()
+	if l.over {
+		l.gate.RUnlock()
+		return false
+	}
+	return true
+}
+
 // close ends the link at once.
 func (l *link) close(code quic.ApplicationErrorCode, reason string) {
+	if l.far {
+		return // the nodes on the way have done nothing
+	}
 	// Its error would be that the connection is closed already.
 	_ = l.conn.CloseWithError(code, reason)
 }
@@ -139,10 +166,17 @@ func plain(s string) string {
 	return string(b)
 }
 
-// misbehaved closes a link over which came what no node sends, and counts it.
+// misbehaved closes a link over which came what no node sends, and counts it. What came through others
+// is only counted.
 func (l *link) misbehaved(err error) {
 	l.bad.Do(func() {
 		l.mesh.metrics.misbehaved.Inc()
+		if l.far {
+			if l.mesh.repeats.first("misbehaved " + l.node.name) {
+				l.mesh.log.Error("a node sent through others what no node sends", "peer", l.node.name, "error", err)
+			}
+			return
+		}
 		l.mesh.log.Error("a peer sent what no peer sends; its link is closed", "peer", l.node.name, "error", err)
 		l.close(closeMisbehaved, "malformed frames")
 	})

@@ -112,7 +112,7 @@ func dialBothSides(t *testing.T, f *farm, there, back, later time.Duration) {
 	if left := w.alive(); len(left) != 2 {
 		t.Errorf("%d ends of links are alive, want 2", len(left))
 	}
-	x, y := a.mesh.linkTo("b"), b.mesh.linkTo("a")
+	x, y := a.mesh.direct("b"), b.mesh.direct("a")
 	if x == nil || y == nil || x.dialled == y.dialled {
 		t.Fatalf("a uses %v, b uses %v", x, y)
 	}
@@ -169,15 +169,15 @@ func TestANodeThatRestartsIsLinkedAgainAndReplacesItsOldSelf(t *testing.T) {
 				f.linked(a, b)
 				time.Sleep(20 * time.Second)
 				for range 3 {
-					old := a.mesh.linkTo("b")
+					old := a.mesh.direct("b")
 					b.kill()
 					time.Sleep(time.Second)
-					if a.mesh.linkTo("b") != old {
+					if a.mesh.direct("b") != old {
 						t.Fatal("a has heard of the end")
 					}
 					b = f.start("b", tt.b...)
 					begun := time.Now()
-					for a.mesh.linkTo("b") == nil || a.mesh.linkTo("b").instance != b.mesh.config.Instance {
+					for a.mesh.direct("b") == nil || a.mesh.direct("b").instance != b.mesh.config.Instance {
 						if time.Since(begun) > tt.within {
 							t.Fatalf("not linked after %v", tt.within)
 						}
@@ -230,7 +230,7 @@ func TestASecondLiveNodeOfOneNameIsRefusedLoudlyAndTheFirstGoesOn(t *testing.T) 
 				f.linked(a, b)
 				time.Sleep(2 * time.Second)
 				f.copyCertificates("b", "2")
-				first := a.mesh.linkTo("b")
+				first := a.mesh.direct("b")
 				b.put(keyOf(1), "x", 0)
 				twin := f.startOn("2", tt.twin...)
 				for range 600 {
@@ -239,10 +239,10 @@ func TestASecondLiveNodeOfOneNameIsRefusedLoudlyAndTheFirstGoesOn(t *testing.T) 
 					}
 					time.Sleep(80 * time.Millisecond)
 				}
-				if a.mesh.linkTo("b") != first || first.conn.Context().Err() != nil {
+				if a.mesh.direct("b") != first || first.conn.Context().Err() != nil {
 					t.Error("the first node's link was not left alone")
 				}
-				if twin.mesh.linkTo("a") != nil || twin.mesh.linkTo("b") != nil {
+				if twin.mesh.direct("a") != nil || twin.mesh.direct("b") != nil {
 					t.Error("the second node is linked")
 				}
 				accuser := "a"
@@ -274,7 +274,7 @@ func TestASecondNodeOfOneNameIsLetInWhenTheFirstIsDead(t *testing.T) {
 		if d := time.Since(begun); d > 3*time.Second {
 			t.Errorf("it took %v", d)
 		}
-		if got := a.mesh.linkTo("b").instance; got != moved.mesh.config.Instance {
+		if got := a.mesh.direct("b").instance; got != moved.mesh.config.Instance {
 			t.Error("a is linked to another run")
 		}
 		if lines := f.log.lines("a", twinLine); len(lines) > 0 {
@@ -406,13 +406,13 @@ func TestAnExpiredCertificateEndsALiveLink(t *testing.T) {
 				}
 				f.linked(a, b)
 				time.Sleep(10*time.Minute - 2*time.Second)
-				if a.mesh.linkTo("b") == nil {
+				if a.mesh.direct("b") == nil {
 					t.Fatal("the link has ended too soon")
 				}
 				time.Sleep(6 * time.Second)
 				b.put(keyOf(1), "x", 0)
 				f.wantAnswer("get on a", a.get(keyOf(1)), store.Unknown, "")
-				if a.mesh.linkTo("b") != nil || b.mesh.linkTo("a") != nil {
+				if a.mesh.direct("b") != nil || b.mesh.direct("a") != nil {
 					t.Fatal("the link lives")
 				}
 				f.wantLogged("a", `a peer's certificate is no longer accepted; its link is closed" node=a peer=b reason="expired`)
@@ -440,11 +440,11 @@ func TestANodeThatLeavesQuestionsUnansweredIsNotWaitedForAndThenUnlinked(t *test
 			}
 			time.Sleep(400 * time.Millisecond)
 		}
-		if a.mesh.linkTo("b") == nil {
+		if a.mesh.direct("b") == nil {
 			t.Fatal("unlinked before the grace time was over")
 		}
 		time.Sleep(1200 * time.Millisecond)
-		if a.mesh.linkTo("b") != nil {
+		if a.mesh.direct("b") != nil {
 			t.Error("still linked")
 		}
 		time.Sleep(65 * time.Second)

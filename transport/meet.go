@@ -8,7 +8,7 @@ import (
 	"peerstate/store"
 )
 
-// When two nodes are linked that were not, each tells the other which sessions it has used, deleted or taken
+// When a node is up that was not, linked or through others, each of the two tells the other which sessions it has used, deleted or taken
 // over meanwhile, many in a frame, and what both hold is settled. So two sides of a farm that was cut in
 // two are one again within a second, and what one of them has deleted does not come back from the other.
 
@@ -26,7 +26,7 @@ func (m *Mesh) meet(l *link) {
 	for m.ctx.Err() == nil {
 		m.mu.Lock()
 		n := l.node
-		if n.link != l || n.met {
+		if n.way() != l || n.met {
 			m.mu.Unlock()
 			return
 		}
@@ -46,7 +46,7 @@ func (m *Mesh) meet(l *link) {
 		}
 		if err == nil {
 			m.mu.Lock()
-			if n.link == l && n.parted == parted {
+			if n.way() != nil && n.parted == parted {
 				n.met = true
 				m.changed()
 			}
@@ -57,7 +57,7 @@ func (m *Mesh) meet(l *link) {
 		m.log.Debug("sessions could not be compared with a node; it is tried again", "peer", l.node.name, "error", err)
 		select {
 		case <-m.ctx.Done():
-		case <-l.conn.Context().Done():
+		case <-l.ended():
 			return
 		case <-time.After(time.Second):
 		}
@@ -75,7 +75,12 @@ func (m *Mesh) compareAll(l *link, d time.Duration) error {
 			all.Go(func() error { return m.compareBatch(l, batch) })
 			return nil
 		})
-		return l.conn.Context().Err() == nil
+		select {
+		case <-l.ended():
+			return false
+		default:
+			return true
+		}
 	})
 	err := all.Wait()
 	if err == nil && compared > 0 {
@@ -166,10 +171,11 @@ func (m *Mesh) watchPauses() {
 			n.met, n.apart = false, time.Time{}
 			n.parted++
 		}
-		if n.link != nil {
-			links = append(links, n.link)
+		way := n.way()
+		if way != nil {
+			links = append(links, way)
 		}
-		done = done && (n.link != nil && n.met || n.link == nil && n.state != Connecting)
+		done = done && (way != nil && n.met || way == nil && n.state != Connecting)
 	}
 	m.mu.Unlock()
 	switch {

@@ -38,11 +38,13 @@ type Config struct {
 	Site         string
 	Program      string        // version of the program, shown to peers
 	FetchTimeout time.Duration // how long a question waits for answers
-	Grace        time.Duration // a node unlinked for this long is out
+	Grace        time.Duration // a node not up for this long is out
 	LostAfter    time.Duration // a node out for this long is lost
 	MaxBody      int64         // bytes of one session
 	Backups      int           // copies of each session on other nodes, as the store makes them
 	Placement    Placement     // where they should be
+	Manual       bool          // link only to Peers, and to whoever dials; otherwise to all nodes
+	MaxHops      int           // over how many links a question goes, at most 255; 0: 16
 	Log          *slog.Logger
 }
 
@@ -58,6 +60,8 @@ type Mesh struct {
 	started time.Time
 	known   *knownFile
 	repeats repeats
+	asked   atomic.Uint64 // number of this node's last question
+	seen    seen          // questions that came
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
 	sessions atomic.Int64
 
@@ -73,6 +77,7 @@ type Mesh struct {
 	change    chan struct{} // closed at each change of a node's state, then replaced
 	resolving map[string]bool
 	unsure    bool // the store is, and all nodes are being compared with
+	atlas     atlas
 	news      bool // whom this node knows is not what its links were told
 	skewed    bool // this node's clock differs from most others'
 	closed    bool
@@ -94,6 +99,11 @@ func New(config Config) (*Mesh, error) {
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
 		nodes: map[string]*node{}, change: make(chan struct{}), review: make(chan struct{}, 1), resolving: map[string]bool{},
 	}
+	if m.config.MaxHops == 0 {
+		m.config.MaxHops = defaultHops
+	}
+	m.config.MaxHops = min(m.config.MaxHops, mostHops)
+	m.atlas = newAtlas(m.me, config.Instance)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -219,6 +229,7 @@ func (m *Mesh) tick() {
 				links = append(links, n.link)
 			}
 		}
+		ways := m.ways()
 		news := m.news
 		m.news = false
 		m.mu.Unlock()
@@ -231,7 +242,9 @@ func (m *Mesh) tick() {
 			if n%60 == 0 {
 				l.verify()
 			}
-			m.resolve(l.node.name)
+		}
+		for _, name := range ways {
+			m.resolve(name)
 		}
 		m.watchClock()
 		m.watchPauses()

@@ -19,11 +19,18 @@ type metrics struct {
 	seconds    prometheus.Histogram
 	handovers  *prometheus.CounterVec
 	backups    *prometheus.CounterVec
+	questions  *prometheus.CounterVec
 	misbehaved prometheus.Counter
+	handled    prometheus.Counter
+	seen       prometheus.Counter
+	followed   prometheus.Counter
 }
 
 func newMetrics() *metrics {
+	questions := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_questions_total",
+		Help: "Questions that came from other nodes: handled; seen, when they had come before another way; followed, when the session was said to be here."}, []string{"result"})
 	return &metrics{
+		questions: questions, handled: questions.WithLabelValues("handled"), seen: questions.WithLabelValues("seen"), followed: questions.WithLabelValues("followed"),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_fetches_total",
 			Help: "Questions to the other nodes for a session that is not here, by result."}, []string{"result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "peerstate_fetch_seconds",
@@ -56,5 +63,5 @@ func (x *metrics) backup(direction, result string) {
 // Collectors are the mesh's metrics, for the admin listener.
 func (m *Mesh) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.misbehaved}
+	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.questions, x.misbehaved}
 }

@@ -13,10 +13,10 @@ type State string
 
 // The states.
 const (
-	Up         State = "up"         // linked
+	Up         State = "up"         // linked, or reached through others
 	Suspect    State = "suspect"    // linked, but it left a question unanswered
-	Connecting State = "connecting" // not linked, for less than the grace time
-	Out        State = "out"        // not linked for the grace time
+	Connecting State = "connecting" // not up, for less than the grace time
+	Out        State = "out"        // not up for the grace time
 	Lost       State = "lost"       // out for so long that what only it held is missing
 	Drained    State = "drained"    // it has stopped, and left no session behind
 	Refused    State = "refused"    // one of the two does not accept the other
@@ -45,6 +45,9 @@ type node struct {
 	met      bool          // what both hold has been compared since they were linked
 	parted   int           // how often that became untrue
 	apart    time.Time     // since when that is not known to agree; zero: it never was
+	reach                  // without a link of its own: through which others
+	far      *link         // and the link that leads through them
+	left     uint64        // the run of it that has said good-bye
 }
 
 // node gives the entry of a name, made if need be. m.mu is held.
@@ -57,16 +60,6 @@ func (m *Mesh) node(name string) *node {
 	return n
 }
 
-// linkTo gives the link to a node, or nil.
-func (m *Mesh) linkTo(name string) *link {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if n := m.nodes[name]; n != nil {
-		return n.link
-	}
-	return nil
-}
-
 // gone: nobody waits for it. What only it held is missing, or it held nothing.
 func (n *node) gone() bool { return n.state == Lost || n.state == Drained }
 
@@ -75,15 +68,15 @@ func (m *Mesh) mayHold(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
-	return n == nil || n.link == nil && m.awaits(n)
+	return n == nil || m.awaits(n)
 }
 
-// awaits tells whether a node may hold a session that nobody else knows of: it is not linked, and neither
+// awaits tells whether a node may hold a session that nobody else knows of: it is not up, and neither
 // given up nor out. One that is out counts no more if a backup of what it held would be reachable: when no
 // more nodes are out than there are backups of each session. A node that has just started may itself be one
 // that has lost them, and waits until the others are lost. m.mu is held.
 func (m *Mesh) awaits(n *node) bool {
-	if n.link != nil || n.gone() {
+	if n.way() != nil || n.gone() {
 		return false
 	}
 	if n.state != Out || m.config.Backups == 0 || time.Since(m.started) < m.config.LostAfter {
@@ -98,12 +91,39 @@ func (m *Mesh) awaits(n *node) bool {
 	return out > m.config.Backups
 }
 
-// linkedRun tells whether a node is linked, in that run of it.
-func (m *Mesh) linkedRun(p store.Peer) bool {
+// wayTo gives the way to one run of a node, or nil.
+func (m *Mesh) wayTo(p store.Peer) *link {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n := m.nodes[p.Node]
-	return n != nil && n.link != nil && n.link.instance == p.Instance
+	if n := m.nodes[p.Node]; n != nil {
+		if l := n.way(); l != nil && l.instance == p.Instance {
+			return l
+		}
+	}
+	return nil
+}
+
+// part notes that a node is up no more: what it and this one do from now on has to be compared when they meet.
+// m.mu is held.
+func (n *node) part() {
+	if n.met {
+		n.met, n.apart = false, time.Now()
+		n.parted++
+	}
+}
+
+// run notes which run of a node is up. m.mu is held.
+func (n *node) run(instance uint64) {
+	if n.instance == instance {
+		return
+	}
+	for _, l := range []*link{n.link, n.far} {
+		if l != nil {
+			l.shut()
+		}
+	}
+	n.instance, n.met, n.apart = instance, false, time.Time{}
+	n.parted++
 }
 
 // linked makes a node up. m.mu is held.
@@ -112,47 +132,32 @@ func (m *Mesh) linked(n *node, l *link) {
 		n.timer.Stop()
 		n.timer = nil
 	}
-	if n.instance != l.instance {
-		n.apart = time.Time{}
-		if n.link != nil {
-			n.link.shut()
-		}
-	}
-	if n.link == nil || n.instance != l.instance {
-		n.met = false
-		n.parted++
-	}
-	n.link, n.instance, n.suspect, n.reason = l, l.instance, time.Time{}, ""
+	n.run(l.instance)
+	n.link, n.suspect, n.reason = l, time.Time{}, ""
 	n.site, n.program, n.addr, n.expires = l.site, l.program, l.conn.RemoteAddr().String(), l.peer.Expires
 	if n.state != Up {
 		n.state, n.since = Up, time.Now()
 	}
+	n.left = 0
+	m.remap()
+	m.chart(l)
 	m.changed()
 	m.saveNodes()
 }
 
-// unlinked begins to wait for a node to come back: it is out after the grace time and lost after
-// LostAfter more. One that has said good-bye is not waited for. m.mu is held.
+// unlinked begins to wait for a node to come back, unless it is reached through others: it is out after
+// the grace time and lost after LostAfter more. One that has said good-bye is not waited for. m.mu is held.
 func (m *Mesh) unlinked(n *node, reason string) {
-	drained := n.link.drained.Load()
-	if n.met {
-		n.met, n.apart = false, time.Now()
-		n.parted++
+	if n.link.drained.Load() {
+		n.left = n.link.instance
 	}
 	n.link, n.suspect, n.reason = nil, time.Time{}, reason
-	n.state, n.since = Connecting, time.Now()
-	if drained {
-		n.state, n.reason = Drained, ""
-		m.wg.Go(func() { m.promote(n.name) })
-		m.reviewSoon()
-	} else {
-		m.await(n, m.config.Grace, Out)
-	}
+	m.remap()
 	m.changed()
 	m.saveNodes()
 }
 
-// await makes a node, after d without a link, out or lost. m.mu is held.
+// await makes a node, after d without a path to it, out or lost. m.mu is held.
 func (m *Mesh) await(n *node, d time.Duration, next State) {
 	var t *time.Timer
 	t = time.AfterFunc(d, func() {
@@ -259,8 +264,9 @@ type PeerStatus struct {
 	Program  string
 	State    State
 	RTT      time.Duration // zero: not linked
+	Hops     int           // links on the shortest way to it; 0: there is none
 	Since    time.Time     // of the state
-	Reason   string        // why it is not up
+	Reason   string        // why it is not up, or has no link of its own
 	Expires  time.Time     // its certificate; zero: not known
 	Offset   time.Duration // its clock minus this node's
 	Sessions int64         // that it holds
@@ -275,13 +281,16 @@ func (m *Mesh) Peers() []PeerStatus {
 		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
 			Since: n.since, Reason: n.reason, Expires: n.expires, Offset: n.offset, Sessions: n.sessions}
 		if n.link != nil {
-			p.RTT = n.link.conn.ConnectionStats().SmoothedRTT
+			p.RTT, p.Hops = n.link.conn.ConnectionStats().SmoothedRTT, 1
 		} else {
+			p.Hops = n.hops
 			for _, d := range m.diallers {
 				if d.node != n.name || d.reason == "" {
 					continue
 				}
-				p.Reason = d.reason // newer than why the link ended
+				if n.state != Up {
+					p.Reason = d.reason // newer than why the link ended
+				}
 				if d.refused && n.state == Connecting {
 					p.State = Refused
 				}

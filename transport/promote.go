@@ -32,8 +32,8 @@ func (m *Mesh) vacant(h store.Peer) bool {
 	switch {
 	case n == nil:
 		return true // forgotten
-	case n.link != nil:
-		return n.link.instance != h.Instance
+	case n.way() != nil:
+		return n.way().instance != h.Instance
 	}
 	return n.state == Out || n.gone()
 }
@@ -111,8 +111,8 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 	var links []*link
 	for _, n := range m.nodes {
 		switch {
-		case n.link != nil:
-			links = append(links, n.link)
+		case n.way() != nil:
+			links = append(links, n.way())
 		case n.state != Out && !n.gone():
 			m.mu.Unlock()
 			return all // it may be up in a moment, and hold them
@@ -147,7 +147,7 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 	return left
 }
 
-// promoteOne decides about one backup by what all linked nodes have said; false: it is to be looked at again.
+// promoteOne decides about one backup by what all nodes that are up have said; false: it is to be looked at again.
 func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 	older := false
 	has := func(p store.Peer) (store.SettleKind, bool) {

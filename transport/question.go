@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,15 +56,20 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	m.mu.Lock()
 	unknown := m.unknowable()
 	var links []*link
+	var further map[string]bool
 	for _, n := range m.nodes {
-		if n.link != nil {
+		switch {
+		case n.link != nil:
 			links = append(links, n.link)
+		case n.far != nil:
+			further = also(further, n.name)
 		}
 	}
+	fl := m.flood()
 	m.mu.Unlock()
 
 	g := &gathering{mesh: m, question: q, replies: make(chan said), over: make(chan struct{}),
-		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, denied: map[string]uint64{}, unknown: unknown}
+		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, denied: map[string]uint64{}, unknown: unknown, further: further}
 	if kept {
 		g.holders = append(g.holders, own.Holder)
 	}
@@ -74,7 +80,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 		g.end = begun.Add(m.config.FetchTimeout)
 	}
 	for _, l := range links {
-		g.put(l)
+		g.put(l, fl)
 	}
 	for g.waits() {
 		select {
@@ -91,7 +97,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 			return store.Verdict{}
 		}
 	}
-	if g.unknown || len(g.open) > 0 || g.backed() {
+	if g.unknown || len(g.open) > 0 || len(g.further) > 0 || g.backed() {
 		return store.Verdict{Creating: g.creating}
 	}
 	return store.Verdict{Outcome: store.Missing, Deleted: g.deleted, Creating: g.creating}
@@ -108,6 +114,7 @@ type gathering struct {
 	coming   map[*link]bool    // from whom the session is arriving
 	followed map[string]uint64 // to which nodes it was asked again, and the epoch it has there
 	unknown  bool              // a node that may have the session cannot say, or cannot be asked
+	further  map[string]bool   // nodes without a link that are up, and have not said that they do not have it
 	deleted  store.Stamp
 	creating []string
 	holders  []store.Peer      // of whose session a node has a backup
@@ -128,10 +135,10 @@ func (g *gathering) backed() bool {
 
 // put asks one node, in a goroutine that goes on when the question is decided by another: a session
 // that is on its way is taken in all the same.
-func (g *gathering) put(l *link) {
+func (g *gathering) put(l *link, fl flood) {
 	m := g.mesh
 	asked := m.start(func() {
-		m.askOne(l, g.question, g.end, func(r said) {
+		m.askOne(l, g.question, fl, g.end, func(r said) {
 			select {
 			case g.replies <- r:
 			case <-g.over:
@@ -164,25 +171,27 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 	if g.open[r.link]--; g.open[r.link] == 0 {
 		delete(g.open, r.link)
 	}
+	g.beyond(&r)
 	switch r.kind {
 	case saidMissing, saidCreating, saidMoved:
-		g.denied[r.link.node.name] = r.link.instance
+		if !r.Seen {
+			g.denied[r.link.node.name] = r.link.instance
+		}
 	}
 	switch r.kind {
 	case broughtIt:
 		return store.Verdict{Outcome: store.Arrived}, true
 	case saidHeld:
-		return store.Verdict{Outcome: store.Held, Node: r.link.node.name,
+		return store.Verdict{Outcome: store.Held, Node: cmp.Or(r.Node, r.link.node.name),
 			Locked: r.Locked, Cookie: r.Cookie, LockAge: max(r.LockAge, 0)}, true
 	case saidMissing:
 		g.deleted = max(g.deleted, r.Deleted)
 	case saidCreating:
 		g.deleted = max(g.deleted, r.Deleted)
-		g.creating = append(g.creating, r.link.node.name)
+		g.creating = append(g.creating, r.creators(r.link)...)
 	case saidMoved:
 		g.follow(r.Node, r.Epoch)
-	case saidBackup:
-		g.holders = append(g.holders, store.Peer{Node: r.Node, Instance: r.Instance})
+	case saidBackup: // see beyond
 	case saidNothing:
 		g.unknown = true
 	}
@@ -201,7 +210,7 @@ func (g *gathering) follow(name string, epoch uint64) {
 	}
 	g.followed[name] = epoch
 	if l := m.linkTo(name); l != nil {
-		g.put(l)
+		g.put(l, flood{})
 	} else if m.mayHold(name) {
 		g.unknown = true
 	}
@@ -209,7 +218,7 @@ func (g *gathering) follow(name string, epoch uint64) {
 
 // askOne puts a question to one node and tells what it said. It returns when all that follows from
 // the answer is done.
-func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said)) {
+func (m *Mesh) askOne(l *link, q store.Question, fl flood, end time.Time, tell func(said)) {
 	nothing := said{link: l}
 	ctx, cancel := context.WithDeadline(m.ctx, end)
 	defer cancel()
@@ -226,14 +235,15 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 	// that it brings is taken in. The moment more is for silent: by then it has been suspect for
 	// the grace time.
 	if err = s.SetDeadline(end.Add(m.config.Grace + 100*time.Millisecond)); err == nil {
-		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(end)*4/5, 0)})
+		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(end)*4/5, 0),
+			Number: fl.number, Hops: fl.hops, Linked: fl.linked})
 	}
 	var rep reply
 	if err == nil {
 		err = expect(s, kindReply, &rep)
 	}
 	if err == nil {
-		err = rep.check(q.Want, l.instance)
+		err = rep.check(q.Want, l.instance, fl.number != 0)
 	}
 	if err != nil {
 		switch {
@@ -266,21 +276,22 @@ func (m *Mesh) askOne(l *link, q store.Question, end time.Time, tell func(said))
 	m.finish(l, s)
 }
 
-// check finds replies that no node gives to a question of that kind. giver is the node's instance.
-func (r *reply) check(want store.Want, giver uint64) error {
+// check finds replies that no node gives to a question of that kind. giver is the node's instance; others may
+// have been asked by it if the question was to be passed on.
+func (r *reply) check(want store.Want, giver uint64, passed bool) error {
 	switch {
 	case r.Kind > store.ReplyBackup:
 		return fmt.Errorf("%w: a reply of kind %d", errFrame, r.Kind)
 	case r.Kind == store.ReplyFound && want != store.Move:
 		return fmt.Errorf("%w: a session for a question that only asks where it is", errFrame)
-	case r.Kind == store.ReplyFound && r.Giver != giver:
+	case r.Kind == store.ReplyFound && (!passed || r.Node == "") && r.Giver != giver:
 		return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
 	case r.Kind == store.ReplyHeld && r.Locked && r.Cookie < 1:
 		return fmt.Errorf("%w: a lock with cookie %d", errFrame, r.Cookie)
 	case (r.Kind == store.ReplyMoved || r.Kind == store.ReplyBackup) && certs.ValidName(r.Node) != nil:
 		return fmt.Errorf("%w: moved to %q", errFrame, plain(r.Node))
 	}
-	return nil
+	return r.checkNames()
 }
 
 // finish ends this side of a conversation and reads the other's end.
@@ -302,6 +313,9 @@ func (m *Mesh) finish(l *link, s *stream) {
 func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(said)) {
 	nothing := said{link: l}
 	tell(said{link: l, kind: coming})
+	if r.Node != "" && m.checkHead(q.Key, r.Record) == nil {
+		l = m.farLink(r.Node, r.Giver) // what follows the head is passed on unread
+	}
 	rec, err := m.readRecord(s, s, q.Key, r.Record)
 	if err != nil {
 		if errors.Is(err, errFrame) {
@@ -335,12 +349,15 @@ func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(
 // takeIn has the store take a session over and gives the receipt. here says that the store knows what
 // the session is now: it has taken this record, or has a newer one, which may be a deletion.
 func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back receipt, here bool) {
-	l.gate.RLock()
-	defer l.gate.RUnlock()
-	if l.over {
+	gate := l
+	if l.far {
+		gate = m.wayTo(store.Peer{Node: l.node.name, Instance: l.instance})
+	}
+	if gate == nil || !gate.enter() {
 		m.metrics.handover(incoming, "refused")
 		return receipt{}, false
 	}
+	defer gate.gate.RUnlock()
 	got := m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
 	switch {
 	case got.Accepted:
@@ -356,22 +373,31 @@ func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back rece
 
 // readRecord reads the body of a session that a stream brings, from r, for as long as bytes arrive.
 func (m *Mesh) readRecord(s *stream, r io.Reader, key string, h *recordHead) (store.Record, error) {
-	switch {
-	case h == nil:
-		return store.Record{}, fmt.Errorf("%w: found, but no record", errFrame)
-	case h.Size < 0 || h.Size > m.config.MaxBody:
-		return store.Record{}, fmt.Errorf("%w: a session of %d bytes, at most %d are allowed (PEERSTATE_MAX_BODY must be the same on all nodes)", errFrame, h.Size, m.config.MaxBody)
+	if err := m.checkHead(key, h); err != nil {
+		return store.Record{}, err
 	}
 	rec := h.record(key)
-	if err := rec.Check(); err != nil {
-		return rec, fmt.Errorf("%w: %w", errFrame, err)
-	}
 	var deadline error
 	arrived := func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) }
 	arrived()
 	var err error
 	rec.Body, err = readBody(r, h.Size, arrived)
 	return rec, errors.Join(err, deadline)
+}
+
+// checkHead finds sessions that no node sends, before their bodies come.
+func (m *Mesh) checkHead(key string, h *recordHead) error {
+	switch {
+	case h == nil:
+		return fmt.Errorf("%w: found, but no record", errFrame)
+	case h.Size < 0 || h.Size > m.config.MaxBody:
+		return fmt.Errorf("%w: a session of %d bytes, at most %d are allowed (PEERSTATE_MAX_BODY must be the same on all nodes)", errFrame, h.Size, m.config.MaxBody)
+	}
+	rec := h.record(key)
+	if err := rec.Check(); err != nil {
+		return fmt.Errorf("%w: %w", errFrame, err)
+	}
+	return nil
 }
 
 // timedOut tells a deadline from other errors of a stream.

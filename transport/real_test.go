@@ -311,7 +311,7 @@ func TestAPeersNameIsResolvedAnewAtEachTry(t *testing.T) {
 	names.set(netip.MustParseAddr("127.0.0.2"))
 	wait("an address where nobody is", func() bool { return unlinked().Reason == "no answer on UDP" })
 	names.set(netip.MustParseAddr("127.0.0.1"))
-	wait("the right address", func() bool { return b.mesh.linkTo("a") != nil })
+	wait("the right address", func() bool { return b.mesh.direct("a") != nil })
 	realLinked(t, a, b)
 }
 

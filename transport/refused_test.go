@@ -334,7 +334,7 @@ func TestTwoNodesThatDoNotAcceptEachOtherBothSayWhy(t *testing.T) {
 					f.clock = 0
 					a := f.start("a", peers["a"]...)
 					time.Sleep(2 * time.Minute)
-					if a.mesh.linkTo("b") != nil || b.mesh.linkTo("a") != nil {
+					if a.mesh.direct("b") != nil || b.mesh.direct("a") != nil {
 						t.Fatal("they are linked")
 					}
 					// The side that judges first ends the handshake: that is the dialler, where both refuse.

@@ -31,6 +31,10 @@ func (l *link) serve(s *stream) {
 			err = l.serveSettle(s, header)
 		case kindKeep:
 			err = l.serveKeep(s, header)
+		case kindLinks:
+			err = l.serveLists(s, header)
+		case kindVia:
+			err = l.serveVia(s, header)
 		default:
 			err = fmt.Errorf("%w: kind %d at the beginning of a stream", errFrame, k)
 		}
@@ -38,6 +42,7 @@ func (l *link) serve(s *stream) {
 	switch {
 	case err == nil:
 		l.mesh.finish(l, s)
+	case errors.Is(err, errDone):
 	case errors.Is(err, errFrame):
 		l.misbehaved(err)
 	default:
@@ -68,12 +73,31 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	if q.Want < store.Move || q.Want > store.Create {
 		return fmt.Errorf("%w: a question of kind %d", errFrame, q.Want)
 	}
+	origin, again, err := l.origin(&q)
+	if err != nil {
+		return err
+	}
+	if again {
+		l.mesh.metrics.seen.Inc()
+		return writeFrame(s, kindReply, reply{Kind: store.ReplyMissing, Seen: true})
+	}
+	if q.Number == 0 {
+		l.mesh.metrics.followed.Inc()
+	} else {
+		l.mesh.metrics.handled.Inc()
+	}
+	if q.Origin != "" {
+		q.Wait = min(q.Wait, q.Within/2) // its time is shorter with each hop, and it has to be answered
+	}
 	ctx, cancel := l.within(q.Within)
 	defer cancel()
-	rep := l.mesh.asked(ctx, store.Peer{Node: l.node.name, Instance: l.instance}, store.Question{Key: q.Key, Want: q.Want,
+	rep := l.mesh.answer(ctx, store.Peer{Node: origin.node.name, Instance: origin.instance}, store.Question{Key: q.Key, Want: q.Want,
 		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
 	if rep.Kind == store.ReplyFound {
-		return l.handOver(s, rep.Handover)
+		return l.handTo(origin, s, rep.Handover)
+	}
+	if next := l.onward(&q, origin, rep.Kind); len(next.links) > 0 {
+		return next.passOn(ctx, s, &q, rep)
 	}
 	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 		return err
@@ -82,9 +106,9 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 		Node: rep.Node, Instance: rep.Instance, Epoch: rep.Epoch, Deleted: rep.Deleted})
 }
 
-// asked has the store answer a question. Where it has only a backup, and nobody can hold the session any
+// answer has the store answer a question. Where it has only a backup, and nobody can hold the session any
 // more, this node becomes the holder first.
-func (m *Mesh) asked(ctx context.Context, asker store.Peer, q store.Question) store.Reply {
+func (m *Mesh) answer(ctx context.Context, asker store.Peer, q store.Question) store.Reply {
 	rep := m.store.Asked(ctx, asker, q)
 	if rep.Kind != store.ReplyBackup && rep.Kind != store.ReplyMoved {
 		return rep
@@ -95,7 +119,7 @@ func (m *Mesh) asked(ctx context.Context, asker store.Peer, q store.Question) st
 		return rep
 	case m.vacant(b.Holder) && len(m.promoteBackups(ctx, []store.Backup{b})) == 0:
 		return m.store.Asked(ctx, asker, q)
-	case !m.linkedRun(b.Holder):
+	case m.wayTo(b.Holder) == nil:
 		// Nobody can be asked where it was given to, and this node may yet serve it.
 		return store.Reply{Kind: store.ReplyBackup, Node: b.Holder.Node, Instance: b.Holder.Instance}
 	}

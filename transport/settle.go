@@ -42,7 +42,7 @@ type settled struct {
 	Version  *version         `cbor:"2,keyasint,omitempty"`
 	Node     string           `cbor:"3,keyasint,omitempty"` // to which it was given; or of whose session it has a backup
 	Instance uint64           `cbor:"4,keyasint,omitempty"` // and in which run
-	Up       bool             `cbor:"5,keyasint,omitempty"` // a backup's holder is linked, in that run
+	Up       bool             `cbor:"5,keyasint,omitempty"` // a backup's holder is up, in that run
 	OfUp     bool             `cbor:"6,keyasint,omitempty"` // and so is who is thought to be gone
 }
 
@@ -65,8 +65,8 @@ func batches(all []store.Holding, f func([]store.Holding) error) error {
 // compared is what a node has of a key.
 type compared struct {
 	store.Settlement
-	up   bool // of a backup: its holder is linked there
-	ofUp bool // who was thought to be gone is linked there
+	up   bool // of a backup: its holder is up for that node
+	ofUp bool // so is who was thought to be gone
 }
 
 // compare tells a linked node which records holder has, or asks with zero versions. There are no more of
@@ -119,7 +119,7 @@ func (s *settlement) check(want int) error {
 func (m *Mesh) compareHere(holder string, h store.Holding) compared {
 	a := compared{Settlement: m.store.Settle(h.Key, h.Version, holder)}
 	if a.Kind == store.SettleKept {
-		a.up = m.linkedRun(a.Holder)
+		a.up = m.wayTo(a.Holder) != nil
 	}
 	return a
 }
@@ -143,7 +143,7 @@ func (l *link) serveSettle(s *stream, header []byte) error {
 		a := l.mesh.compareHere(q.Holder, store.Holding{Key: e.Key, Version: e.Version.of()})
 		x := settled{Kind: a.Kind, Node: a.Holder.Node, Instance: a.Holder.Instance, Up: a.up}
 		if e.Of != nil {
-			x.OfUp = l.mesh.linkedRun(store.Peer(*e.Of))
+			x.OfUp = l.mesh.wayTo(store.Peer(*e.Of)) != nil
 		}
 		if a.Version != (store.Version{}) {
 			x.Version = toVersion(a.Version)
@@ -159,14 +159,12 @@ type holding struct {
 	store.Settlement
 }
 
-// holdings asks all linked nodes at once what they have of a key. The error says that some did not answer.
+// holdings asks all nodes that are up at once what they have of a key. The error says that some did not answer.
 func (m *Mesh) holdings(key string) ([]holding, error) {
 	m.mu.Lock()
 	var all []holding
-	for _, n := range m.nodes {
-		if n.link != nil {
-			all = append(all, holding{node: n.name})
-		}
+	for _, name := range m.ways() {
+		all = append(all, holding{node: name})
 	}
 	m.mu.Unlock()
 	var asked errgroup.Group

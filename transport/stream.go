@@ -20,6 +20,9 @@ func (l *link) stream(s *quic.Stream) *stream {
 
 // open opens a stream.
 func (l *link) open(ctx context.Context) (*stream, error) {
+	if l.far {
+		return l.openVia(ctx)
+	}
 	s, err := l.conn.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, err

@@ -62,6 +62,9 @@ func (s *settings) doubts() (warnings []string) {
 	if s.Placement != placement(transport.AnyNode) && s.Site == "" {
 		say("PEERSTATE_BACKUP_PLACEMENT is %q, and PEERSTATE_SITE is empty: set it on each node", s.value("Placement"))
 	}
+	if s.CertDir == "" && s.Mesh == meshManual {
+		say("PEERSTATE_MESH has no effect without PEERSTATE_CERT_DIR")
+	}
 	sorted := slices.Sorted(slices.Values(s.Peers))
 	for i := 1; i < len(sorted); i++ {
 		if sorted[i] == sorted[i-1] && (i == 1 || sorted[i-2] != sorted[i]) {

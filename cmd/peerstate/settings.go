@@ -27,6 +27,8 @@ type settings struct {
 	CertDir      string        `env:"CERT_DIR" envDefault:"" empty:"no peers" doc:"directory with ca.crt, node.crt, node.key; empty: stand-alone, no peers"`
 	PeerListen   listenAddr    `env:"PEER_LISTEN" envDefault:":42425" doc:"QUIC (UDP): one port for all peers, in and out"`
 	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"other nodes: host:port,host:port; one is enough, as the nodes tell each other whom they know"`
+	Mesh         meshMode      `env:"MESH" envDefault:"auto" doc:"auto: all nodes link to all; manual: only the links in PEERS, on either side"`
+	MaxHops      hopCount      `env:"MAX_HOPS" envDefault:"16" doc:"over how many links a question goes; at least as many as lie between any two nodes"`
 	Site         siteName      `env:"SITE" envDefault:"" empty:"none" doc:"where this node stands; shown in status"`
 	AdminListen  listenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
 	FetchTimeout time.Duration `env:"FETCH_TIMEOUT" envDefault:"2500ms" doc:"longest a request waits for peers"`

@@ -47,6 +47,7 @@ func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
 		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, Backups: 1, BackupSync: store.SyncOff, Placement: "any",
+		Mesh: "auto", MaxHops: 16,
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
 	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -61,6 +62,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		export PEERSTATE_ALLOW_REMOTE = true
 		PEERSTATE_CERT_DIR='C:\new\certs' # of this node
 		PEERSTATE_PEERS=tokyo:42425, [2001:db8::7]:42425
+		PEERSTATE_MESH=Manual
+		PEERSTATE_MAX_HOPS=3
 		PEERSTATE_SITE="Frankfurt am Main #1"
 		PEERSTATE_PEER_LISTEN=[::]:42435
 		PEERSTATE_ADMIN_LISTEN=localhost:0
@@ -83,7 +86,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Listen: "0.0.0.0:5000", AllowRemote: true, CertDir: `C:\new\certs`,
 		Peers: peerAddrs{"tokyo:42425", "[2001:db8::7]:42425"}, Site: "Frankfurt am Main #1",
 		Backups: 2, BackupSync: store.SyncStrict, Placement: "other-site",
-		PeerListen: "[::]:42435", AdminListen: "localhost:0",
+		PeerListen: "[::]:42435", AdminListen: "localhost:0", Mesh: "manual", MaxHops: 3,
 		FetchTimeout: time.Second, MissingGrace: 2 * time.Second, LostAfter: 3 * time.Minute,
 		DrainTimeout: time.Minute, Control: "/tmp/here.sock",
 		MaxBody: 1000000, MaxConns: 7, StatusLine: "bare", LogLevel: logLevel(slog.LevelDebug), LogFormat: "json",
@@ -153,6 +156,10 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"MAX_BODY", "99999999999999999999EiB", "64MiB"},
 		{"MAX_CONNS", "0", "a whole number"},
 		{"MAX_CONNS", "many", "a whole number"},
+		{"MESH", "ring", `"auto" or "manual"`},
+		{"MAX_HOPS", "0", "from 1 to 64"},
+		{"MAX_HOPS", "65", "from 1 to 64"},
+		{"MAX_HOPS", "few", "a whole number"},
 		{"STATUS_LINE", "https", `"http" or "bare"`},
 		{"LOG_LEVEL", "INFO+4", `"debug", "info"`},
 		{"LOG_FORMAT", "xml", `"text" or "json"`},
@@ -203,6 +210,7 @@ func TestStrangeSettingsAreAllowedWithAWarning(t *testing.T) {
 		{[]string{"PEERSTATE_ADMIN_LISTEN=:42426"}, "other machines can read"},
 		{[]string{"PEERSTATE_LISTEN="}, "neither"},
 		{[]string{"PEERSTATE_PEER_LISTEN=:1"}, "no effect"},
+		{[]string{"PEERSTATE_MESH=manual"}, "no effect"},
 		{[]string{"PEERSTATE_CERT_DIR=/c", "PEERSTATE_PEERS=a:1,b:2,a:1,a:1"}, "a:1 more than once"},
 	} {
 		s := mustSettings(t, "", c.environ...)

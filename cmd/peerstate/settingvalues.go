@@ -34,6 +34,8 @@ type (
 	controlPath string // a path, or a pipe's name on Windows
 	byteSize    int64
 	count       int
+	hopCount    int
+	meshMode    string // "auto" or "manual"
 	statusLine  string // "http" or "bare"
 	logFormat   string // "text" or "json"
 	// logLevel is a slog.Level that reads four words only, not "INFO+4".
@@ -55,6 +57,8 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 		"same-site": placement(transport.SameSite)}, `"any", "other-site" or "same-site"`),
 	reflect.TypeFor[statusLine](): oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
 	reflect.TypeFor[logFormat]():  oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
+	reflect.TypeFor[hopCount]():   parser(parseHopCount),
+	reflect.TypeFor[meshMode]():   oneOf(map[string]meshMode{"auto": "auto", "manual": meshManual}, `"auto" or "manual"`),
 	reflect.TypeFor[logLevel](): oneOf(map[string]logLevel{"debug": logLevel(slog.LevelDebug), "info": logLevel(slog.LevelInfo),
 		"warn": logLevel(slog.LevelWarn), "error": logLevel(slog.LevelError)}, `"debug", "info", "warn" or "error"`),
 }
@@ -140,6 +144,17 @@ func parseCount(v string) (count, error) {
 		return 0, errors.New("a whole number from 1")
 	}
 	return count(n), nil
+}
+
+// meshManual says that the operator draws the links.
+const meshManual meshMode = "manual"
+
+func parseHopCount(v string) (hopCount, error) {
+	n, err := strconv.ParseInt(v, 10, 32)
+	if err != nil || n < 1 || n > 64 {
+		return 0, errors.New("a whole number from 1 to 64")
+	}
+	return hopCount(n), nil
 }
 
 func parseDuration(v string) (time.Duration, error) {

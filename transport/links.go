@@ -1,0 +1,319 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"peerstate/certs"
+)
+
+// Every node knows the map of the farm's links. Each passes its own list on to its links when it changes,
+// with a version, and passes on the lists of others that are newer than what it had; so old news never
+// replaces newer, and nothing goes round in circles. In a full mesh every list comes from its origin, and
+// none is passed on.
+
+// linkList is whom a node is linked with, by its own word.
+type linkList struct {
+	Node     string   `cbor:"1,keyasint"`
+	Instance uint64   `cbor:"2,keyasint"`
+	Version  uint64   `cbor:"3,keyasint"`           // higher with each change; it begins with the clock (ns since 1970), and so is higher after a restart
+	Links    []string `cbor:"4,keyasint,omitempty"` // names, sorted
+	Left     bool     `cbor:"5,keyasint,omitempty"` // it stops, and holds no session any more
+}
+
+// listAhead is how far the version of a list may be ahead of this node's clock. One beyond it is passed over:
+// a forged one could otherwise never be replaced by a true one.
+const listAhead = 24 * time.Hour
+
+func (ll *linkList) has(name string) bool {
+	if ll == nil {
+		return false
+	}
+	_, ok := slices.BinarySearch(ll.Links, name)
+	return ok
+}
+
+// check finds lists that no node sends.
+func (ll *linkList) check() error {
+	if len(ll.Links) > maxLearned || certs.ValidName(ll.Node) != nil {
+		return fmt.Errorf("%w: a list of %d links of %q", errFrame, len(ll.Links), plain(ll.Node))
+	}
+	for i, name := range ll.Links {
+		if certs.ValidName(name) != nil || i > 0 && name <= ll.Links[i-1] || name == ll.Node {
+			return fmt.Errorf("%w: a link to %q", errFrame, plain(name))
+		}
+	}
+	return nil
+}
+
+// atlas is the map of the farm's links. Mesh.mu guards it.
+type atlas struct {
+	mine  linkList
+	lists map[string]*linkList // of the others, by name; never changed, only replaced
+	names string               // of this node's links, with commas between, for questions
+	drawn time.Time            // when the ways were last worked out
+	again bool                 // they will be soon
+}
+
+func newAtlas(me string, instance uint64) atlas {
+	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0))}, lists: map[string]*linkList{}}
+}
+
+// list gives the newest list of a node; nil: there is none.
+func (a *atlas) list(name string) *linkList {
+	if name == a.mine.Node {
+		mine := a.mine
+		return &mine
+	}
+	return a.lists[name]
+}
+
+// both tells whether both ends report a link.
+func (a *atlas) both(x, y string) bool { return a.list(x).has(y) && a.list(y).has(x) }
+
+// relist changes this node's own list, and has it told. m.mu is held.
+func (m *Mesh) relist(links []*link) {
+	names := make([]string, 0, len(links))
+	for _, l := range links {
+		names = append(names, l.node.name)
+	}
+	m.atlas.names = strings.Join(names, ",")
+	names = names[:min(len(names), maxLearned)]
+	if slices.Equal(names, m.atlas.mine.Links) {
+		return
+	}
+	m.atlas.mine.Links = names
+	m.renew()
+}
+
+// renew gives this node's own list a new version. m.mu is held.
+func (m *Mesh) renew() {
+	m.atlas.mine.Version++
+	m.publish(&m.atlas.mine, nil)
+}
+
+// publish has a list told to the links but for the one that it came from, its origin, and those that
+// hear it from the origin. m.mu is held.
+func (m *Mesh) publish(ll *linkList, from *link) {
+	for _, n := range m.nodes {
+		if n.link != nil && n.link != from && m.concerns(n.link, ll) {
+			m.tellSoon(n.link, ll.Node)
+		}
+	}
+}
+
+// concerns tells whether a link has to be told of a list. m.mu is held.
+func (m *Mesh) concerns(l *link, ll *linkList) bool {
+	name := l.node.name
+	return ll.Node == m.me || ll.Node != name && !m.atlas.both(ll.Node, name)
+}
+
+// chart tells a new link all lists that it does not hear from their origins. m.mu is held.
+func (m *Mesh) chart(l *link) {
+	m.tellSoon(l, m.me)
+	for _, ll := range m.atlas.lists {
+		if m.concerns(l, ll) {
+			m.tellSoon(l, ll.Node)
+		}
+	}
+}
+
+// tellSoon has a list told over a link, in its newest version by then. m.mu is held.
+func (m *Mesh) tellSoon(l *link, origin string) {
+	if m.closed || l.conn.Context().Err() != nil {
+		return
+	}
+	if l.untold == nil {
+		l.untold = map[string]bool{}
+	}
+	l.untold[origin] = true
+	if l.told == nil {
+		l.told = make(chan struct{})
+		m.wg.Go(l.tellLinks)
+	}
+}
+
+// tellLinks tells what is to be told until that is nothing.
+func (l *link) tellLinks() {
+	m := l.mesh
+	for {
+		m.mu.Lock()
+		var batch []linkList
+		for name := range l.untold {
+			if ll := m.atlas.list(name); ll != nil {
+				batch = append(batch, *ll)
+			}
+		}
+		if len(batch) == 0 || m.closed {
+			clear(l.untold)
+			close(l.told)
+			l.told = nil
+			m.mu.Unlock()
+			return
+		}
+		clear(l.untold)
+		m.mu.Unlock()
+		err := l.sendLists(batch)
+		if err == nil {
+			continue
+		}
+		m.log.Debug("lists of links could not be told", "peer", l.node.name, "error", err)
+		t := time.NewTimer(time.Second)
+		select {
+		case <-t.C:
+			m.mu.Lock()
+			for _, ll := range batch {
+				l.untold[ll.Node] = true
+			}
+			m.mu.Unlock()
+		case <-l.conn.Context().Done(): // a new link is told everything
+			t.Stop()
+		}
+	}
+}
+
+func (l *link) sendLists(batch []linkList) error {
+	s, err := l.open(l.mesh.ctx)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	for _, ll := range batch {
+		if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
+			return err
+		}
+		if err := writeFrame(s, kindLinks, ll); err != nil {
+			return err
+		}
+	}
+	l.mesh.finish(l, s)
+	return nil
+}
+
+// allTold waits until everything was told over a link.
+func (l *link) allTold(ctx context.Context) {
+	l.mesh.mu.Lock()
+	told := l.told
+	l.mesh.mu.Unlock()
+	if told == nil {
+		return
+	}
+	select {
+	case <-told:
+	case <-l.conn.Context().Done():
+	case <-ctx.Done():
+	}
+}
+
+// serveLists takes lists in, one after the other.
+func (l *link) serveLists(s *stream, header []byte) error {
+	for {
+		var ll linkList
+		if err := decode(header, &ll); err != nil {
+			return err
+		}
+		if err := ll.check(); err != nil {
+			return err
+		}
+		l.mesh.heard(l, &ll)
+		if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {
+			return err
+		}
+		k, next, err := readFrame(s)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case k != kindLinks:
+			return fmt.Errorf("%w: kind %d among lists of links", errFrame, k)
+		}
+		header = next
+	}
+}
+
+// heard takes a list in that is newer than what was known, and passes it on.
+func (m *Mesh) heard(l *link, ll *linkList) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed || ll.Version > uint64(max(time.Now().Add(listAhead).UnixNano(), 0)) {
+		return
+	}
+	if ll.Node == m.me {
+		// Of an earlier run of this node, whose clock was ahead: the one in force has to be newer.
+		if mine := &m.atlas.mine; ll.Version > mine.Version || ll.Version == mine.Version && ll.Instance != mine.Instance {
+			mine.Version = ll.Version
+			m.renew()
+		}
+		return
+	}
+	old := m.atlas.lists[ll.Node]
+	if old != nil && l.node.name == ll.Node && (ll.Version < old.Version || ll.Instance != old.Instance && ll.Version == old.Version) {
+		m.tellSoon(l, ll.Node) // it began with a clock that is behind that of an earlier run
+		return
+	}
+	if old != nil && ll.Version <= old.Version || old == nil && !m.roomFor() {
+		return
+	}
+	m.atlas.lists[ll.Node] = ll
+	m.publish(ll, l)
+	if old == nil || old.Instance != ll.Instance || old.Left != ll.Left || !slices.Equal(old.Links, ll.Links) {
+		m.remapSoon()
+	}
+}
+
+// remapEvery is how often at most the ways are worked out anew for what others tell.
+const remapEvery = 20 * time.Millisecond
+
+// remapSoon works the ways out anew, at once or with what else comes meanwhile. m.mu is held.
+func (m *Mesh) remapSoon() {
+	since := time.Since(m.atlas.drawn)
+	if m.atlas.again {
+		return
+	}
+	if since >= remapEvery {
+		m.remap()
+		return
+	}
+	m.atlas.again = true
+	time.AfterFunc(remapEvery-since, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.atlas.again = false
+		m.remap()
+	})
+}
+
+// roomFor makes room for the list of one more node: that of a node to which no path leads can go. m.mu is
+// held.
+func (m *Mesh) roomFor() bool {
+	if len(m.atlas.lists) < maxLearned {
+		return true
+	}
+	for name := range m.atlas.lists {
+		if n := m.nodes[name]; n == nil || n.way() == nil {
+			delete(m.atlas.lists, name)
+			return true
+		}
+	}
+	return false
+}
+
+// leave says in this node's list that it stops and holds nothing, and waits until the links know,
+// a second at most.
+func (m *Mesh) leave(ctx context.Context) {
+	m.mu.Lock()
+	m.atlas.mine.Left = true
+	m.renew()
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for _, l := range m.takers(nil) {
+		l.allTold(ctx)
+	}
+}

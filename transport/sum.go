@@ -1,0 +1,90 @@
+package transport
+
+import (
+	"cmp"
+	"slices"
+
+	"peerstate/store"
+)
+
+// sum is what several nodes say to a question of which none has the session.
+type sum struct {
+	Unknown  bool
+	deleted  store.Stamp
+	creating []string
+	moved    string // where the session is by the newest note
+	epoch    uint64
+	asked    []peerRef // who has answered, this node not among them
+	holders  []peerRef // of whose session somebody has a backup
+}
+
+// sum begins with what this node says.
+func (m *Mesh) sum(own store.Reply) *sum {
+	a := &sum{deleted: own.Deleted}
+	switch own.Kind {
+	case store.ReplyCreating:
+		a.creating = []string{m.me}
+	case store.ReplyMoved:
+		a.moved, a.epoch = own.Node, own.Epoch
+	case store.ReplyBackup:
+		a.holders = []peerRef{{own.Node, own.Instance}}
+	case store.ReplyNotKnown:
+		a.Unknown = true
+	}
+	return a
+}
+
+// add adds what came over a link; not ok: nothing did.
+func (a *sum) add(r *passed) {
+	if !r.ok || r.Kind == store.ReplyNotKnown || r.reply.Unknown {
+		a.Unknown = true
+	}
+	if !r.ok || r.Seen {
+		return
+	}
+	a.asked = append(a.asked, r.Asked...)
+	a.holders = append(a.holders, r.backups()...)
+	if r.Kind == store.ReplyNotKnown {
+		return
+	}
+	a.asked = append(a.asked, peerRef{r.link.node.name, r.link.instance})
+	a.deleted = max(a.deleted, r.Deleted)
+	a.creating = append(a.creating, r.creators(r.link)...)
+	if r.Kind == store.ReplyMoved && (a.moved == "" || r.Epoch > a.epoch) {
+		a.moved, a.epoch = r.Node, r.Epoch
+	}
+}
+
+// reply says it in one.
+func (a *sum) reply() reply {
+	r := reply{Kind: store.ReplyMissing, Deleted: a.deleted, Unknown: a.Unknown, Creating: most(a.creating, cmp.Compare),
+		Asked: most(a.asked, comparePeers), Holders: most(a.holders, comparePeers)}
+	switch {
+	case a.moved != "":
+		r.Kind, r.Node, r.Epoch = store.ReplyMoved, a.moved, a.epoch
+	case len(a.creating) > 0:
+		r.Kind = store.ReplyCreating
+	case a.Unknown:
+		r.Kind = store.ReplyNotKnown
+	}
+	return r
+}
+
+// most sorts, and bounds how many others are told of.
+func most[T comparable](all []T, compare func(a, b T) int) []T {
+	slices.SortFunc(all, compare)
+	all = slices.Compact(all)
+	return all[:min(len(all), maxLearned)]
+}
+
+func comparePeers(a, b peerRef) int {
+	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Instance, b.Instance))
+}
+
+// backups gives of whose sessions there are backups, by one reply.
+func (r *reply) backups() []peerRef {
+	if r.Kind == store.ReplyBackup {
+		return append(r.Holders, peerRef{r.Node, r.Instance})
+	}
+	return r.Holders
+}
