@@ -36,8 +36,11 @@ func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
 	case ParcelBury:
 		return st.keepBurial(sh, holder, &rec, now)
 	case ParcelForget:
-		if b := sh.backups[rec.Key]; b != nil && b.holder.Node == holder.Node && b.version().Compare(rec.Version()) <= 0 {
-			sh.dropBackup(b)
+		// Whoever has a later record of the session is its holder by now, whoever it was for this node.
+		if b := sh.backups[rec.Key]; b != nil {
+			if c := b.version().Compare(rec.Version()); c < 0 || c == 0 && b.holder.Node == holder.Node {
+				sh.dropBackup(b)
+			}
 		}
 		return KeepDone
 	}

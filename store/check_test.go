@@ -10,11 +10,20 @@ import (
 // each entry is one that its state allows. It may be called while requests are under way.
 func check(st *Store) error {
 	var errs []error
+	unsafe := 0
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
 		errs = append(errs, st.checkShard(sh))
+		for _, s := range sh.sessions {
+			if s.copies != nil && s.copies.since != 0 {
+				unsafe++
+			}
+		}
 		sh.mu.Unlock()
+	}
+	if counted := int(st.unsafe.Load()); unsafe != counted && st.turns.Load() == 0 {
+		errs = append(errs, fmt.Errorf("%d sessions are not safe, the counter says %d", unsafe, counted))
 	}
 	return errors.Join(errs...)
 }
@@ -66,6 +75,16 @@ func (st *Store) checkShard(sh *shard) error {
 			bytes += int64(len(s.key) + len(s.body))
 		}
 	}
+	var kept int64
+	for key, b := range sh.backups {
+		kept += int64(len(b.key) + len(b.body))
+		if key != b.key || b.holder.Node == "" || b.stamp == 0 || b.copies != nil || b.busy != nil {
+			errs = append(errs, fmt.Errorf("a backup that cannot be: %v of %v", &b.session, b.holder))
+		}
+	}
+	if kept != sh.keptBytes {
+		errs = append(errs, fmt.Errorf("%d bytes of backups, the counter says %d", kept, sh.keptBytes))
+	}
 	if held != sh.held || bytes != sh.bytes {
 		errs = append(errs, fmt.Errorf("counted %d sessions of %d bytes, the counters say %d and %d", held, bytes, sh.held, sh.bytes))
 	}
@@ -94,6 +113,7 @@ func (st *Store) checkSession(s *session) error {
 	must((s.state == frozen) == (b.handover != nil), "frozen and in a hand-over are not the same")
 	must(b.handover == nil || b.handover.Record.Key == s.key, "in another session's hand-over")
 	must(b.handover == nil || !b.handover.doubtful || st.doubts.has(b.handover), "in doubt, but nobody will ask")
+	must(s.copies == nil || s.holds() || s.state == deleted, "copies are tended of what is not held")
 	must((s.state == moved) == (b.to != (Peer{})), "moved and a note of where to are not the same")
 	must(s.lock == 0 || s.state == held, "a lock on what is not held")
 	must(s.lock <= s.cookie, "a lock that was never given")

@@ -21,6 +21,9 @@ func (st *Store) bury(sh *shard, s *session, stamp Stamp, now int64) {
 	if b := sh.backups[s.key]; b != nil {
 		sh.dropBackup(b)
 	}
+	if s.busy != nil {
+		s.busy.to = Peer{}
+	}
 	s.state, s.stamp, s.deleted, s.flags, s.floor = deleted, stamp, stamp, 0, 0
 	if s.timeout == 0 {
 		s.expires = now + int64(tombstoneForever)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -11,6 +12,8 @@ const (
 	// mendBurst how many of them at once: the visitors' own requests come first.
 	mendRate  = 16 << 20
 	mendBurst = 1 << 20
+	// mendAgain is when keepers are tried again that have refused a session.
+	mendAgain = 10 * time.Second
 	// mendEach is what a session counts at least: it costs a message.
 	mendEach = 1 << 10
 )
@@ -27,9 +30,15 @@ func (st *Store) mendSoon() {
 // that were promoted here. It ends with ctx.
 func (st *Store) mend(ctx context.Context) {
 	limit := rate.NewLimiter(mendRate, mendBurst)
+	again := time.NewTicker(mendAgain)
+	defer again.Stop()
 	for {
 		select {
 		case <-st.toMend:
+		case <-again.C:
+			if st.unsafe.Load() == 0 || len(st.keepers.Load().linked) == 0 {
+				continue
+			}
 		case <-ctx.Done():
 			return
 		}

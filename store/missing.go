@@ -38,6 +38,9 @@ type waiter func(ctx context.Context) bool
 // Do answers a request, asking other nodes and waiting for them or for a lock where that is needed, for
 // FetchTimeout at most. It gives up early when ctx ends, which says that the client is gone.
 func (st *Store) Do(ctx context.Context, r *Request) Answer {
+	if r.Op == Put && !st.joined.Load() {
+		st.awaitJoined(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, st.fetchTimeout)
 	defer cancel()
 	v := &visit{store: st, key: string(r.Key), begun: st.clock.now().mono, turn: &turn{r: r, got: make(chan served, 1)}}
@@ -50,6 +53,20 @@ func (st *Store) Do(ctx context.Context, r *Request) Answer {
 		if !next(ctx) {
 			return v.leave(Answer{Status: Unknown})
 		}
+	}
+}
+
+// joinMost is how long a write waits at most for a node that has just started to be known to the others: less
+// than a web server waits for an answer, together with the fetch time-out.
+const joinMost = 6 * time.Second
+
+func (st *Store) awaitJoined(ctx context.Context) {
+	t := time.NewTimer(joinMost)
+	defer t.Stop()
+	select {
+	case <-st.joinedC:
+	case <-ctx.Done():
+	case <-t.C:
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -17,7 +16,7 @@ import (
 // model at once, in virtual time.
 func TestTheStoreAnswersAsTheTableOfTheProtocol(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		bubble(t, func() {
+		store.Bubble(t, func() {
 			p := newPair()
 			defer p.store.Close()
 			rt.Repeat(map[string]func(*rapid.T){
@@ -37,18 +36,6 @@ func TestTheStoreAnswersAsTheTableOfTheProtocol(t *testing.T) {
 			}
 		})
 	})
-}
-
-// bubble runs f in virtual time. A panic, with which rapid ends a run, is taken across.
-func bubble(t *testing.T, f func()) {
-	var failed any
-	synctest.Test(t, func(*testing.T) {
-		defer func() { failed = recover() }()
-		f()
-	})
-	if failed != nil {
-		panic(failed)
-	}
 }
 
 // pair is a store and the model that it is compared with, and what the model has no word for: that

@@ -236,7 +236,11 @@ func (p *Parcel) Lacking() { p.report(func(a *copyAt) { a.stamp = 0 }) }
 // Refused says that the keeper does not take it. Another one is chosen.
 func (p *Parcel) Refused() {
 	p.item.out.fullUntil.Store(p.item.out.store.clock.now().mono + fullFor)
-	p.report(func(a *copyAt) { a.wanted = false })
+	p.report(func(a *copyAt) {
+		if a.wanted = false; p.Kind == ParcelBury {
+			a.stamp = p.Record.Stamp // it has a later session of that key, and need not know
+		}
+	})
 }
 
 // Failed says that it is not known whether the keeper has it: the link has ended.

@@ -28,6 +28,9 @@ type Options struct {
 	// are no other nodes.
 	Backups int
 	Sync    Sync // whether a write waits for them
+	// Joining: the other nodes do not know of this run yet, and would not ask it for a session that is
+	// created here. So nothing is created until Joined is called.
+	Joining bool
 	// Grace is how long this process may stand still before its sessions count as unsure; see Sure.
 	// 0: for ever, as where there are no other nodes.
 	Grace time.Duration
@@ -55,7 +58,9 @@ type Store struct {
 	beat, wallBeat atomic.Int64
 
 	unsure    atomic.Bool
-	keepersMu sync.Mutex // of SetKeepers
+	joined    atomic.Bool
+	joinedC   chan struct{} // closed when it is
+	keepersMu sync.Mutex    // of SetKeepers
 	keepers   atomic.Pointer[keepers]
 	unsafe    atomic.Int64  // sessions of which too few backups have the last change
 	unsynced  atomic.Uint64 // writes answered without
@@ -90,6 +95,9 @@ func New(o Options) *Store {
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
 	st.keepers.Store(&keepers{})
+	if st.joinedC = make(chan struct{}); !o.Joining {
+		st.Joined()
+	}
 	for i := range st.shards {
 		st.shards[i].sessions = map[string]*session{}
 	}
@@ -106,6 +114,13 @@ func New(o Options) *Store {
 // Join makes the store part of a farm: what it lacks it asks f for. To be called before the first
 // request, or not at all.
 func (st *Store) Join(f Farm) { st.farm = f }
+
+// Joined says that the nodes which are up know of this run. To be called once where Options.Joining is set.
+func (st *Store) Joined() {
+	if !st.joined.Swap(true) {
+		close(st.joinedC)
+	}
+}
 
 // Close stops the sweeper and what makes backups, and waits for them. Requests may still be made.
 func (st *Store) Close() {
@@ -151,7 +166,7 @@ func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) 
 			return Answer{Status: NotFound}, true
 		}
 	case s != nil || r.Op != Put || r.Cookie > 0 || r.Cookie == BadCookie ||
-		r.Flags&FlagUninitialized != 0 || sh.backup(string(r.Key), now.mono) != nil || st.heard.has(r.Key, now.mono):
+		r.Flags&FlagUninitialized != 0 || !st.joined.Load() || sh.backup(string(r.Key), now.mono) != nil || st.heard.has(r.Key, now.mono):
 		return Answer{}, false
 	}
 	// A visitor's first page: a write without a lock under a key that nobody has heard of. It

@@ -61,7 +61,7 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	full := map[*link]time.Time{}
 	for m.store.Stats().Active > 0 {
 		links := m.takers(full)
-		if len(links) == 0 && !m.anyLink() {
+		if len(links) == 0 && !m.anyLink() && !m.mayLink() {
 			break
 		}
 		before := given.Load()
@@ -108,6 +108,18 @@ func (m *Mesh) takers(full map[*link]time.Time) (links []*link) {
 		}
 	}
 	return links
+}
+
+// mayLink: a node has been without a link for less than the grace time.
+func (m *Mesh) mayLink() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.state == Connecting {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *Mesh) anyLink() bool { return len(m.takers(nil)) > 0 }
@@ -266,6 +278,9 @@ func (l *link) serveGives(s *stream, header []byte) error {
 func (m *Mesh) GoodBye(ctx context.Context) error {
 	if err := m.Drain(ctx, func(DrainProgress) {}); err != nil {
 		return err
+	}
+	if n := m.store.Stats().Doubts; n > 0 {
+		return fmt.Errorf("it is not known of %d sessions whether they have arrived", n)
 	}
 	m.flush(ctx)
 	m.leave(ctx)

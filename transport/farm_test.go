@@ -259,7 +259,7 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 		f.config(&c)
 	}
 	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait,
-		Backups: f.backups, Sync: f.sync, Grace: c.Grace, Log: log})
+		Backups: f.backups, Sync: f.sync, Grace: c.Grace, Joining: true, Log: log})
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)

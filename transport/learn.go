@@ -62,6 +62,10 @@ func (l *link) learn(data []byte) error {
 	m := l.mesh
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !l.listed {
+		l.listed = true
+		m.changed()
+	}
 	for _, info := range list.Nodes {
 		if info.Name == m.me || certs.ValidName(info.Name) != nil || len(info.Addr) > 300 {
 			continue

@@ -38,6 +38,7 @@ type link struct {
 	site     string
 	program  string
 	holds    bool // it held sessions when it was linked
+	listed   bool // under Mesh.mu: it has told whom it knows
 	dialled  bool // by this node
 	since    time.Time
 	control  *quic.Stream

@@ -135,6 +135,7 @@ func New(config Config) (*Mesh, error) {
 	m.recall()
 	m.wg.Go(func() { m.listen(listener) })
 	m.wg.Go(m.tick)
+	m.wg.Go(m.join)
 	if config.Backups > 0 {
 		m.wg.Go(m.backUp)
 		m.wg.Go(m.reviewBackups)

@@ -63,12 +63,25 @@ func (m *Mesh) node(name string) *node {
 // gone: nobody waits for it. What only it held is missing, or it held nothing.
 func (n *node) gone() bool { return n.state == Lost || n.state == Drained }
 
-// mayHold tells whether a node that cannot be asked may hold a session.
-func (m *Mesh) mayHold(name string) bool {
+// longGone tells whether a node has been drained or lost for longer than a question is under way: where its
+// sessions went has reached everybody who may be asked.
+func (m *Mesh) longGone(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
-	return n == nil || m.awaits(n)
+	return n != nil && n.gone() && time.Since(n.since) > 2*m.config.FetchTimeout
+}
+
+// cameSince tells whether a node has come up since then.
+func (m *Mesh) cameSince(t time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.way() != nil && n.since.After(t) {
+			return true
+		}
+	}
+	return false
 }
 
 // awaits tells whether a node may hold a session that nobody else knows of: it is not up, and neither

@@ -68,7 +68,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	fl := m.flood()
 	m.mu.Unlock()
 
-	g := &gathering{mesh: m, question: q, replies: make(chan said), over: make(chan struct{}),
+	g := &gathering{mesh: m, question: q, begun: begun, replies: make(chan said), over: make(chan struct{}),
 		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, denied: map[string]uint64{}, unknown: unknown, further: further}
 	if kept {
 		g.holders = append(g.holders, own.Holder)
@@ -100,6 +100,9 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	if g.unknown || len(g.open) > 0 || len(g.further) > 0 || g.backed() {
 		return store.Verdict{Creating: g.creating}
 	}
+	if m.cameSince(begun) {
+		return store.Verdict{Creating: g.creating} // it was not asked, and may have the session
+	}
 	return store.Verdict{Outcome: store.Missing, Deleted: g.deleted, Creating: g.creating}
 }
 
@@ -107,6 +110,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 type gathering struct {
 	mesh     *Mesh
 	question store.Question
+	begun    time.Time
 	end      time.Time
 	replies  chan said
 	over     chan struct{}
@@ -209,10 +213,22 @@ func (g *gathering) follow(name string, epoch uint64) {
 		return
 	}
 	g.followed[name] = epoch
-	if l := m.linkTo(name); l != nil {
-		g.put(l, flood{})
-	} else if m.mayHold(name) {
+	m.mu.Lock()
+	n := m.nodes[name]
+	var l *link
+	if n != nil {
+		l = n.way()
+	}
+	// A node that went or came while the question was under way may have given the session on in a run that
+	// is over, with its note. And one that is not up here is there all the same if another node says so,
+	// whatever this one has heard last.
+	restarted := n == nil || n.since.After(g.begun)
+	m.mu.Unlock()
+	if l == nil || restarted {
 		g.unknown = true
+	}
+	if l != nil {
+		g.put(l, flood{})
 	}
 }
 

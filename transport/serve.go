@@ -115,6 +115,8 @@ func (m *Mesh) answer(ctx context.Context, asker store.Peer, q store.Question) s
 	}
 	b, ok := m.store.BackupOf(q.Key)
 	switch {
+	case !ok && rep.Kind == store.ReplyMoved && m.longGone(rep.Node):
+		return store.Reply{Kind: store.ReplyMissing} // it is not there any more; if it went on, it is elsewhere
 	case !ok:
 		return rep
 	case m.vacant(b.Holder) && len(m.promoteBackups(ctx, []store.Backup{b})) == 0:

@@ -103,7 +103,7 @@ func (c *client) balance() bool {
 	defer c.mu.Unlock()
 	var open []string
 	for _, name := range c.plan.nodes {
-		if s := c.sites[name]; s.run != nil && !s.leaving && (startsAsk() || !c.fresh || c.known(name)) {
+		if s := c.sites[name]; s.run != nil && !s.leaving {
 			open = append(open, name)
 		}
 	}

@@ -56,9 +56,9 @@ func (f *costFarm) start(dir string, ca *certs.CA, peers []string) {
 	f.net.AddNode(addr, link)
 	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Peers: peers,
 		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20}
-	withBackups(&c, false)
+	c.Backups = 1
 	n := &testNode{name: name, addr: addr, link: link}
-	n.store = store.New(store.Options{Node: name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: 400 * time.Millisecond})
+	n.store = store.New(store.Options{Node: name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: 400 * time.Millisecond, Backups: c.Backups})
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)

@@ -98,9 +98,10 @@ func simulate(t *testing.T, from string, p *plan) *simulation {
 	synctest.Test(t, func(t *testing.T) {
 		s.one = make(chan struct{}, 1)
 		s.farm = &farm{t: t, dir: dir, net: &network{}, delay: time.Millisecond, nodes: map[string]*testNode{},
-			lockWait: p.lockWait, log: &logBuffer{}, config: func(c *Config) {
-				withBackups(c, p.kind == simCrashes)
-			}}
+			lockWait: p.lockWait, log: &logBuffer{}, backups: 1}
+		if p.kind == simCrashes {
+			s.farm.sync = store.SyncStrict
+		}
 		defer func() {
 			for _, n := range s.nodes {
 				n.stop()

@@ -8,19 +8,6 @@ import (
 	"time"
 )
 
-// backupsExist says whether nodes keep backups of each other's sessions. Without them a crash may lose what
-// its node held, and a schedule with crashes is only held to account for that.
-func backupsExist() bool { return false }
-
-// withBackups has a node keep backups of its sessions on one other, if there are backups; with sync, a write is
-// answered when its backup holds it.
-func withBackups(c *Config, sync bool) {}
-
-// startsAsk says whether a node that has just started asks before it stores a new visitor's session, for as long as
-// others whom it knows may not know that it is back. As it does not, such a session may be called missing by
-// those; and so the load balancer sends new visitors to nodes that all others are linked with.
-func startsAsk() bool { return false }
-
 // simKind is a kind of schedules, each with a promise of its own.
 type simKind string
 

@@ -108,7 +108,7 @@ func (n *sidecar) start(ctx context.Context, host string) error {
 	options := store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout,
 		LockWait: time.Duration(s.LockWait), Waited: func(d time.Duration) { n.waits.Observe(d.Seconds()) }, Log: n.log}
 	if n.certs != nil {
-		options.Backups, options.Sync, options.Grace = int(s.Backups), s.BackupSync, s.MissingGrace
+		options.Backups, options.Sync, options.Grace, options.Joining = int(s.Backups), s.BackupSync, s.MissingGrace, true
 	}
 	n.store = store.New(options)
 	tuning, stopTuning := context.WithCancel(context.Background())
