@@ -179,6 +179,11 @@ func (st *Store) pack(it item) *Parcel {
 		return nil
 	}
 	p := &Parcel{Kind: ParcelCopy, item: it, expires: s.expires, Record: s.record(now)}
+	// No lock is shown. It is that of a page beside this node, most likely gone with it, and taking and
+	// releasing a lock tells the keepers nothing: one that was released long ago would come back, and keep
+	// everybody out until web servers break it, which is after 110 s. The page whose lock is forgotten
+	// may still write while nobody else was there.
+	p.Record.Lock, p.Record.LockAge = 0, 0
 	switch {
 	case s.state == deleted:
 		p.Kind, p.Record = ParcelBury, Record{Key: s.key, Stamp: s.stamp, Timeout: s.timeout}

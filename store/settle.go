@@ -16,7 +16,7 @@ const (
 // Settlement is the answer to Settle.
 type Settlement struct {
 	Kind    SettleKind
-	Version Version // Mine, Kept
+	Version Version // Mine, Kept; Moved: with the epoch that it has there, or had
 	Node    string  // Moved
 	Holder  Peer    // Kept: whose session it is; Moved: to whom, in run 0 where that is not known
 }
@@ -46,7 +46,7 @@ func (st *Store) Settle(key string, v Version, holder string) Settlement {
 		if v != (Version{}) && s.version().Compare(v) <= 0 {
 			return Settlement{Kind: SettleNone} // it has come to the other one since
 		}
-		return Settlement{Kind: SettleMoved, Node: s.busy.to.Node, Holder: s.busy.to}
+		return Settlement{Kind: SettleMoved, Version: s.version(), Node: s.busy.to.Node, Holder: s.busy.to}
 	}
 	mine := s.version()
 	if c := mine.Compare(v); c > 0 || c == 0 && st.node <= holder {

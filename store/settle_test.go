@@ -246,7 +246,7 @@ func TestSettleSaysWhatIsKnown(t *testing.T) {
 			"itself":              {"held", mine, "b", Settlement{Kind: SettleMine, Version: mine}},
 			"equal, smaller name": {"equal", at("equal", 0), "a", Settlement{Kind: SettleDropped}},
 			"newer there":         {"older", at("older", 1), "c", Settlement{Kind: SettleDropped}},
-			"given away since":    {"moved", at("moved", -1), "a", Settlement{Kind: SettleMoved, Node: "c", Holder: Peer{"c", net.named("c").instance}}},
+			"given away since":    {"moved", at("moved", -1), "a", Settlement{Kind: SettleMoved, Version: at("moved", 0), Node: "c", Holder: Peer{"c", net.named("c").instance}}},
 			"given away before":   {"moved", at("moved", 1), "a", Settlement{Kind: SettleNone}},
 			"deleted later":       {"deleted", at("deleted", -1), "a", Settlement{Kind: SettleMine, Version: gone}},
 			"deleted before":      {"stale", at("stale", 1), "a", Settlement{Kind: SettleDropped}},

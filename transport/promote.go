@@ -150,13 +150,13 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 // promoteOne decides about one backup by what all nodes that are up have said; false: it is to be looked at again.
 func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 	older := false
-	has := func(p store.Peer) (store.SettleKind, bool) {
+	by := func(p store.Peer) *compared {
 		for i, l := range links {
 			if l.node.name == p.Node && l.instance == p.Instance {
-				return said[i].Kind, true
+				return &said[i]
 			}
 		}
-		return store.SettleNone, false
+		return nil
 	}
 	for i, a := range said {
 		peer := store.Peer{Node: links[i].node.name, Instance: links[i].instance}
@@ -178,12 +178,12 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		case store.SettleBusy:
 			return false
 		case store.SettleMoved:
-			if kind, linked := has(a.Holder); linked && kind != store.SettleMine {
-				return false // it moved while they were asked
+			// Who received it has it, or has given it on, which raised the epoch. Otherwise it was asked before.
+			if to := by(a.Holder); to != nil && to.Kind != store.SettleMine && to.Version.Epoch <= a.Version.Epoch {
+				return false
 			}
 		case store.SettleKept:
-			_, linked := has(a.Holder)
-			if a.up && !linked && a.Holder.Node != m.me {
+			if a.up && by(a.Holder) == nil && a.Holder.Node != m.me {
 				return false // its holder is there for that node: not gone, but cut off from here
 			}
 			c := a.Version.Compare(b.Version)
