@@ -279,6 +279,16 @@ func (m *Mesh) GoodBye(ctx context.Context) error {
 	if err := m.Drain(ctx, func(DrainProgress) {}); err != nil {
 		return err
 	}
+	// A session that was promoted here while its receiver was out is still to be settled.
+	for range 100 {
+		if m.store.Stats().Doubts == 0 || ctx.Err() != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	if n := m.store.Stats().Doubts; n > 0 {
 		return fmt.Errorf("it is not known of %d sessions whether they have arrived", n)
 	}

@@ -17,7 +17,6 @@ type client struct {
 	draws draw
 	at    string // the node beside the web server
 	added int
-	fresh bool          // a new visitor, whose session nobody has
 	last  map[int]int32 // by session: the cookie of its last lock
 }
 
@@ -145,12 +144,22 @@ func (c *client) page(session int) {
 }
 
 // come is the first page of a new visitor: one write, without a lock. Then others come with the session's id: the
-// visitor's further pages.
+// visitor's further pages. If that write got no answer he comes again, and a page that comes with an id reads
+// first.
 func (c *client) come(session int, at time.Duration) {
-	c.fresh = true
+	again := false
 	for c.until(at); !c.over(); time.Sleep(500 * time.Millisecond) {
 		if !c.balance() {
 			continue
+		}
+		if again {
+			if c.read(session, store.Get, c.plan.load) == nil {
+				continue
+			}
+			c.mu.Lock()
+			c.born[session] = true
+			c.mu.Unlock()
+			return
 		}
 		op := c.ask(session, store.Request{Op: store.Put, Cookie: 0, Timeout: 20, Body: []byte(c.root())})
 		if op.reached == answered && op.answer.Status == store.OK {
@@ -159,6 +168,7 @@ func (c *client) come(session int, at time.Duration) {
 			c.mu.Unlock()
 			return
 		}
+		again = op.reached != refused
 	}
 }
 

@@ -150,7 +150,7 @@ func (v lockedValue) put(r store.Request, a store.Answer, unknown bool) (bool, l
 // outcome, and so has what got no answer. Reads without an answer changed nothing.
 func (s *simulation) operations(session int, until time.Duration) (all []porcupine.Operation) {
 	for _, op := range s.history {
-		if op.session != session || op.call > until || op.reached == refused {
+		if op.session != session || op.call > until || op.reached == refused || s.plan.kind == simCrashes && s.sawLost(op) {
 			continue
 		}
 		x := porcupine.Operation{ClientId: op.client, Input: input{r: op.r}, Call: int64(op.call), Return: int64(op.ret), Output: output{answer: op.answer}}
@@ -174,6 +174,18 @@ func (s *simulation) operations(session int, until time.Duration) (all []porcupi
 		}
 	}
 	return all
+}
+
+// sawLost tells whether a page read what another had written shortly before a crash, and was never told to be
+// stored: it was not safe, and is gone. What was seen of it is not held against the farm.
+func (s *simulation) sawLost(op *visitOp) bool {
+	if op.r.Op != store.Get && op.r.Op != store.Acquire || op.answer.Status != store.OK {
+		return false
+	}
+	final := strings.Fields(s.final[op.session])
+	return slices.ContainsFunc(strings.Fields(string(op.answer.Body)), func(id string) bool {
+		return strings.Contains(id, ".") && strings.Trim(id, ".") != "" && !slices.Contains(final, id)
+	})
 }
 
 // sharedSince is when the question may have been put whose answer a request got: requests of one node for one
