@@ -54,12 +54,6 @@ func (o *Outbox) setLinked(linked bool) (back []item) {
 	return back
 }
 
-func (o *Outbox) isLinked() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.linked
-}
-
 // push adds something; false: the keeper is not linked.
 func (o *Outbox) push(it item) bool {
 	o.mu.Lock()
