@@ -129,7 +129,7 @@ func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) 
 		// Neither word alone is enough: the session may be there, and if not only one may create it.
 		return Reply{Kind: ReplyNotKnown}, nil
 	case s.state == moved:
-		return Reply{Kind: ReplyMoved, Node: s.busy.to.Node, Epoch: s.epoch}, nil
+		return Reply{Kind: ReplyMoved, Node: s.busy.to.Node, Instance: s.busy.to.Instance, Epoch: s.epoch}, nil
 	case creating:
 		return Reply{Kind: ReplyCreating, Deleted: s.deleted}, nil
 	}

@@ -383,3 +383,24 @@ func TestAfterAPauseNothingIsServedUntilAllIsCompared(t *testing.T) {
 		}
 	})
 }
+
+// A write is not safe while the session is on its way: nobody else has it for certain.
+func TestAWriteOnASessionThatIsJustMovingWaitsUntilItHasArrived(t *testing.T) {
+	inKeeping(t, 1, []string{"a", "b", "c"}, func(t *testing.T, k *keeping) {
+		a, b := k.nodes[0], k.nodes[1]
+		a.sync = SyncStrict
+		k.on(func(m message) bool {
+			if m.kind == aRecord {
+				time.Sleep(300 * time.Millisecond)
+			}
+			return true
+		})
+		begun, stored := time.Now(), make(chan Answer)
+		go func() { stored <- a.write("k", "cart") }()
+		time.Sleep(10 * time.Millisecond)
+		go b.get("k")
+		if got := <-stored; got.Status != OK || time.Since(begun) < 300*time.Millisecond {
+			t.Errorf("answered %d after %v", got.Status, time.Since(begun))
+		}
+	})
+}

@@ -93,7 +93,7 @@ type Reply struct {
 	Cookie   int32         // Held and locked
 	LockAge  time.Duration // Held and locked
 	Node     string        // Moved: to which node; Backup: whose session it is
-	Instance uint64        // Backup: and in which run
+	Instance uint64        // Backup, Moved: and in which run of it; Moved: 0 where that is not known
 	Epoch    uint64        // Moved: the epoch that it has there
 	Deleted  Stamp         // Missing, Creating: when it was deleted; 0: not known to have been
 }

@@ -53,6 +53,9 @@ func (st *Store) backedUp(key string, stamp Stamp) (enough bool, changed <-chan 
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s := sh.sessions[key]
+	if stamp != 0 && s != nil && s.state == frozen {
+		return false, s.wait() // on its way; if it arrives, there are two copies
+	}
 	if stamp == 0 || s == nil || s.state != held && s.state != deleted || s.copies == nil {
 		// It was stored by the holder, who has waited; or was given to another node, and this one has a
 		// copy; or nobody had a copy of what was deleted.

@@ -137,7 +137,7 @@ type reply struct {
 	Node    string          `cbor:"5,keyasint,omitempty"`
 	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
 	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
-	// Backup: of a session of Node, in this run.
+	// Backup: of a session of Node, in this run. Moved: to Node, in this run; 0: that is not known.
 	Instance uint64 `cbor:"15,keyasint,omitempty"`
 	// Found:
 	Giver  uint64      `cbor:"8,keyasint,omitempty"`

@@ -194,7 +194,7 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 		g.deleted = max(g.deleted, r.Deleted)
 		g.creating = append(g.creating, r.creators(r.link)...)
 	case saidMoved:
-		g.follow(r.Node, r.Epoch)
+		g.follow(store.Peer{Node: r.Node, Instance: r.Instance}, r.Epoch)
 	case saidBackup: // see beyond
 	case saidNothing:
 		g.unknown = true
@@ -204,9 +204,12 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 
 // follow asks the node to which another has given the session a moment ago: it may have said that it
 // does not have it just before it came.
-func (g *gathering) follow(name string, epoch uint64) {
-	m := g.mesh
+func (g *gathering) follow(to store.Peer, epoch uint64) {
+	m, name := g.mesh, to.Node
 	if name == m.me {
+		if to.Instance != 0 && to.Instance != m.config.Instance {
+			g.unknown = true // to an earlier run of this node, which may have given it on
+		}
 		return // and it has gone on, or ended, since; the others know
 	}
 	if known, ok := g.followed[name]; ok && known >= epoch {
@@ -219,10 +222,9 @@ func (g *gathering) follow(name string, epoch uint64) {
 	if n != nil {
 		l = n.way()
 	}
-	// A node that went or came while the question was under way may have given the session on in a run that
-	// is over, with its note. And one that is not up here is there all the same if another node says so,
+	// A run that is over, or may be, may have given the session on, and its note is gone with it. And one that is not up here is there all the same if another node says so,
 	// whatever this one has heard last.
-	restarted := n == nil || n.since.After(g.begun)
+	restarted := n == nil || n.since.After(g.begun) || l != nil && to.Instance != 0 && l.instance != to.Instance
 	m.mu.Unlock()
 	if l == nil || restarted {
 		g.unknown = true

@@ -13,6 +13,7 @@ type sum struct {
 	deleted  store.Stamp
 	creating []string
 	moved    string // where the session is by the newest note
+	run      uint64
 	epoch    uint64
 	asked    []peerRef // who has answered, this node not among them
 	holders  []peerRef // of whose session somebody has a backup
@@ -25,7 +26,7 @@ func (m *Mesh) sum(own store.Reply) *sum {
 	case store.ReplyCreating:
 		a.creating = []string{m.me}
 	case store.ReplyMoved:
-		a.moved, a.epoch = own.Node, own.Epoch
+		a.moved, a.run, a.epoch = own.Node, own.Instance, own.Epoch
 	case store.ReplyBackup:
 		a.holders = []peerRef{{own.Node, own.Instance}}
 	case store.ReplyNotKnown:
@@ -51,7 +52,7 @@ func (a *sum) add(r *passed) {
 	a.deleted = max(a.deleted, r.Deleted)
 	a.creating = append(a.creating, r.creators(r.link)...)
 	if r.Kind == store.ReplyMoved && (a.moved == "" || r.Epoch > a.epoch) {
-		a.moved, a.epoch = r.Node, r.Epoch
+		a.moved, a.run, a.epoch = r.Node, r.Instance, r.Epoch
 	}
 }
 
@@ -61,7 +62,7 @@ func (a *sum) reply() reply {
 		Asked: most(a.asked, comparePeers), Holders: most(a.holders, comparePeers)}
 	switch {
 	case a.moved != "":
-		r.Kind, r.Node, r.Epoch = store.ReplyMoved, a.moved, a.epoch
+		r.Kind, r.Node, r.Instance, r.Epoch = store.ReplyMoved, a.moved, a.run, a.epoch
 	case len(a.creating) > 0:
 		r.Kind = store.ReplyCreating
 	case a.Unknown:
