@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +24,6 @@ import (
 type flood struct {
 	number uint64 // 0: it is not
 	hops   int
-	linked string
 }
 
 // flood numbers a question of this node. m.mu is held.
@@ -33,7 +31,7 @@ func (m *Mesh) flood() flood {
 	if m.config.MaxHops < 2 {
 		return flood{}
 	}
-	return flood{number: m.asked.Add(1), hops: m.config.MaxHops - 1, linked: m.atlas.names}
+	return flood{number: m.asked.Add(1), hops: m.config.MaxHops - 1}
 }
 
 func also(names map[string]bool, name string) map[string]bool {
@@ -161,7 +159,6 @@ type onward struct {
 	from    *link
 	origin  *link
 	links   []*link
-	linked  string // whom this node is linked with
 	hops    int
 	end     time.Time
 	replies chan passed
@@ -184,28 +181,16 @@ func (l *link) onward(q *question, origin *link, own store.ReplyKind) (o onward)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	// The sender's list may be a moment old. Who is asked twice for that has seen the question; who is not asked
+	// at all is missed by the asker, who knows who is up.
+	linked := m.atlas.lists[l.node.name]
 	for _, n := range m.nodes {
-		if n.link != nil && n.link != l && n.name != l.node.name && n.name != origin.node.name && !named(q.Linked, n.name) {
+		if n.link != nil && n.link != l && n.name != l.node.name && n.name != origin.node.name && !linked.has(n.name) {
 			o.links = append(o.links, n.link)
 		}
 	}
-	o.from, o.origin, o.linked, o.hops = l, origin, m.atlas.names, min(q.Hops, m.config.MaxHops)
+	o.from, o.origin, o.hops = l, origin, min(q.Hops, m.config.MaxHops)
 	return o
-}
-
-// named tells whether a list with commas has a name.
-func named(list, name string) bool {
-	for {
-		i := strings.Index(list, name)
-		if i < 0 {
-			return false
-		}
-		end := i + len(name)
-		if (i == 0 || list[i-1] == ',') && (end == len(list) || list[end] == ',') {
-			return true
-		}
-		list = list[end:]
-	}
 }
 
 // passOn asks those links and answers for all. A session that one of them has found comes back on the same
@@ -329,7 +314,7 @@ func (o *onward) put(l *link, q *question) (passed, error) {
 	defer late.Stop()
 	if err = s.SetDeadline(o.end.Add(m.config.FetchTimeout + m.config.Grace)); err == nil {
 		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(o.end)*4/5, 0),
-			Number: q.Number, Hops: o.hops - 1, Linked: o.linked, Origin: o.origin.node.name, Instance: o.origin.instance})
+			Number: q.Number, Hops: o.hops - 1, Origin: o.origin.node.name, Instance: o.origin.instance})
 	}
 	if err == nil {
 		err = expect(s, kindReply, &r.reply)

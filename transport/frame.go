@@ -124,7 +124,6 @@ type question struct {
 	// For a question that is passed on to further nodes (flood.go):
 	Number   uint64 `cbor:"5,keyasint,omitempty"` // its number at its origin; 0: it is not passed on
 	Hops     int    `cbor:"6,keyasint,omitempty"` // over how many more links it may go
-	Linked   string `cbor:"7,keyasint,omitempty"` // whom the sender is linked with, with commas between
 	Origin   string `cbor:"8,keyasint,omitempty"` // who wants to know; empty: the sender
 	Instance uint64 `cbor:"9,keyasint,omitempty"` // of Origin
 }

@@ -30,7 +30,7 @@ func frames() map[kind]any {
 		kindPing:    ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000},
 		kindPong:    ping{N: 1, Clock: 1},
 		kindQuestion: question{Want: store.Create, Key: "/LM/W3SVC/1/ROOT(\xff\x00)/x", Within: time.Second, Wait: 5,
-			Number: 1 << 63, Hops: 16, Linked: "web1,web2", Origin: "web3", Instance: 1<<64 - 1},
+			Number: 1 << 63, Hops: 16, Origin: "web3", Instance: 1<<64 - 1},
 		kindReply: reply{Kind: store.ReplyFound, Locked: true, Cookie: 5, LockAge: time.Hour, Node: "web1", Epoch: 8, Deleted: 9, Giver: 10, Number: 11,
 			Record:  &recordHead{Stamp: 1, Epoch: 2, Deleted: 3, Left: 4, Timeout: 5, Flags: -6, Cookie: 7, Floor: 8, Touched: true, Size: 9},
 			Unknown: true, Creating: []string{"web1"}, Asked: asked("web2", "web3"), Seen: true},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"peerstate/certs"
@@ -55,7 +54,6 @@ func (ll *linkList) check() error {
 type atlas struct {
 	mine  linkList
 	lists map[string]*linkList // of the others, by name; never changed, only replaced
-	names string               // of this node's links, with commas between, for questions
 	drawn time.Time            // when the ways were last worked out
 	again bool                 // they will be soon
 }
@@ -82,7 +80,6 @@ func (m *Mesh) relist(links []*link) {
 	for _, l := range links {
 		names = append(names, l.node.name)
 	}
-	m.atlas.names = strings.Join(names, ",")
 	names = names[:min(len(names), maxLearned)]
 	if slices.Equal(names, m.atlas.mine.Links) {
 		return

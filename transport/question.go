@@ -254,7 +254,7 @@ func (m *Mesh) askOne(l *link, q store.Question, fl flood, end time.Time, tell f
 	// the grace time.
 	if err = s.SetDeadline(end.Add(m.config.Grace + 100*time.Millisecond)); err == nil {
 		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(end)*4/5, 0),
-			Number: fl.number, Hops: fl.hops, Linked: fl.linked})
+			Number: fl.number, Hops: fl.hops})
 	}
 	var rep reply
 	if err == nil {

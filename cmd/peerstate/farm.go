@@ -65,7 +65,7 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 	st.Certificate = &admin.Certificate{Node: self.Node, Issuer: self.Issuer, Serial: self.Serial,
 		Expires: self.Expires, CAExpires: self.CAExpires}
 	for _, p := range n.mesh.Peers() {
-		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Since: p.Since, Reason: p.Reason}
+		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Hops: p.Hops, Since: p.Since, Reason: p.Reason}
 		if p.RTT > 0 {
 			ms := float64(p.RTT.Microseconds()) / 1000
 			peer.RTTMillis = &ms

@@ -29,7 +29,7 @@ type settings struct {
 	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"other nodes: host:port,host:port; one is enough, as the nodes tell each other whom they know"`
 	Mesh         meshMode      `env:"MESH" envDefault:"auto" doc:"auto: all nodes link to all; manual: only the links in PEERS, on either side"`
 	MaxHops      hopCount      `env:"MAX_HOPS" envDefault:"16" doc:"over how many links a question goes; at least as many as lie between any two nodes"`
-	Site         siteName      `env:"SITE" envDefault:"" empty:"none" doc:"where this node stands; shown in status"`
+	Site         siteName      `env:"SITE" envDefault:"" empty:"none" doc:"where this node stands; shown in status, and used to place backups"`
 	AdminListen  listenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
 	FetchTimeout time.Duration `env:"FETCH_TIMEOUT" envDefault:"2500ms" doc:"longest a request waits for peers"`
 	MissingGrace time.Duration `env:"MISSING_GRACE" envDefault:"5s" doc:"a node not up for this long is out"`

@@ -142,9 +142,9 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 		"node": "london", "site": "London", "farm": "shop", "version": "1.0", "uptime_seconds": 60,
 		"sessions": {"active": 1, "bytes": 2, "backups": 0},
 		"peers": [
-			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "since": "2026-01-02T03:04:05Z",
+			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "hops": 0, "since": "2026-01-02T03:04:05Z",
 			 "reason": "", "cert_expires": "2026-01-02T03:04:05Z", "sessions": 3},
-			{"node": "", "site": "", "addr": "10.0.0.8:42425", "state": "connecting", "rtt_ms": null, "since": "2026-01-02T03:04:05Z",
+			{"node": "", "site": "", "addr": "10.0.0.8:42425", "state": "connecting", "rtt_ms": null, "hops": 0, "since": "2026-01-02T03:04:05Z",
 			 "reason": "no answer", "cert_expires": null, "sessions": null}
 		],
 		"certificate": {"node": "london", "issuer": "shop CA", "serial": "1a", "expires": "2026-01-02T03:04:05Z", "ca_expires": "2026-01-02T03:04:05Z"}

@@ -32,6 +32,7 @@ type Peer struct {
 	Addr        string     `json:"addr"`
 	State       string     `json:"state"`
 	RTTMillis   *float64   `json:"rtt_ms"` // nil: not linked
+	Hops        int        `json:"hops"`   // over how many links it is reached; 0: it is not up
 	Since       time.Time  `json:"since"`  // of the state
 	Reason      string     `json:"reason"` // why it is not up
 	CertExpires *time.Time `json:"cert_expires"`
