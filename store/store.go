@@ -166,7 +166,7 @@ func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) 
 			return Answer{Status: NotFound}, true
 		}
 	case s != nil || r.Op != Put || r.Cookie > 0 || r.Cookie == BadCookie ||
-		r.Flags&FlagUninitialized != 0 || !st.joined.Load() || sh.backup(string(r.Key), now.mono) != nil || st.heard.has(r.Key, now.mono):
+		r.Flags&FlagUninitialized != 0 || !st.joined.Load() || sh.backups[string(r.Key)] != nil || st.heard.has(r.Key, now.mono):
 		return Answer{}, false
 	}
 	// A visitor's first page: a write without a lock under a key that nobody has heard of. It
