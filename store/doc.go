@@ -24,6 +24,12 @@
 //     that never goes back; each move and promotion raises the epoch.
 //   - A deletion is a record too, without a body, kept for the session's timeout and ten minutes, so
 //     that an older copy somewhere does not bring the session back.
+//   - A backup is no session: it is served by nobody until the transport has made sure that nobody can hold
+//     the session, and then one of those who keep a backup becomes the holder ([Store.PromoteBackup]). Each
+//     session has as many as Options.Backups, on the nodes named by [Store.SetKeepers]; what they have to be
+//     told stands in an [Outbox] for each, and of a session that changes ten times while it waits there, the
+//     last change is sent. The giver of a session is the first to keep a backup of it.
+//   - A process that has stood still serves nothing before it has been compared with the others ([Store.Sure]).
 //   - A locked session does not move, unless its node leaves ([Store.HandOut]). A cookie is not given twice for one session.
 //   - "Missing here" said to a node that is about to create the key is a promise: this node does not
 //     create it before that one has had its turn.

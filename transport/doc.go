@@ -35,6 +35,14 @@
 // that is out does not keep it waiting: then the giver serves its own copy again, and the two settle
 // when they meet, so that one of them holds it in the end.
 //
+// # Backups
+//
+// The store says which sessions have changed ([store.Outbox]), and a stream to each node that keeps backups
+// carries them (backup.go, keep.go). When a holder is out, or back in a new run, those who keep backups of its
+// sessions ask all nodes that are up whether they hold them, many in a frame, and promote what nobody has
+// (promote.go). Two nodes that were not up for each other compare what they have used meanwhile before they
+// do anything else with each other (meet.go, settle.go), so doubles are settled in bulk.
+//
 // # A node that stops
 //
 // [Mesh.Drain] gives all sessions away, on several streams to each linked node (drain.go), and [Mesh.GoodBye]

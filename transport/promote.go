@@ -78,7 +78,7 @@ func (m *Mesh) reviewBackups() {
 			return m.ctx.Err() == nil
 		})
 		if promoted > 0 {
-			m.log.Info("backups of sessions whose holder is gone have been looked at", "served here or elsewhere", promoted, "left", left)
+			m.log.Info("sessions of nodes that are gone are served from their backups, here or on another node", "sessions", promoted, "left", left)
 		}
 		if left > 0 {
 			again.Reset(pause)
@@ -196,8 +196,7 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		return true // what is known here has changed meanwhile
 	}
 	m.metrics.backup(incoming, "promoted")
-	level := m.repeats.first("promoted " + b.Holder.Node)
-	if level {
+	if m.repeats.first("promoted " + b.Holder.Node) {
 		m.log.Warn("sessions of a node that is gone are served from their backups here", "peer", b.Holder.Node)
 	}
 	if older {

@@ -1,0 +1,58 @@
+package store
+
+import "time"
+
+// PromoteBackup makes this node the holder of a session of which it has a backup, unless anything is known
+// meanwhile that is newer. Somebody has made sure that no other node holds it. Cookies jump, so that none
+// is given twice, and a lock that died with the holder writes no more once somebody has been there; one
+// that the backup shows stays, with its age.
+func (st *Store) PromoteBackup(was Backup) bool {
+	sh := st.shardOf(was.Key)
+	now := st.clock.now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	b := sh.backup(was.Key, now.mono)
+	if b == nil || b.info() != was || st.leaving.Load() || !st.sureAt(now) {
+		return false
+	}
+	s := sh.sessions[was.Key]
+	if s != nil && s.expired(now.mono) {
+		st.expire(sh, s)
+		s = sh.sessions[was.Key]
+	}
+	switch {
+	case s == nil:
+		s = &session{key: b.key}
+		sh.put(s)
+	case s.state == frozen:
+		return false
+	case s.state == held || s.state == deleted:
+		if s.version().Compare(b.version()) >= 0 {
+			sh.dropBackup(b)
+			return false
+		}
+		if s.state == held {
+			st.conflict(sh, s, b.holder.Node, b.version(), now)
+		}
+	}
+	rec := b.record(now.mono)
+	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
+	sh.dropBackup(b)
+	s.take(&rec, now.mono)
+	s.raise(jump())
+	s.floor, s.touched = s.cookie, false
+	sh.hold(s)
+	st.inherit(s, &rec, Peer{}, now.mono)
+	if s.busy != nil {
+		s.busy.to, s.busy.promises = Peer{}, nil
+		if s.busy.inquiry != nil {
+			st.end(sh, s, Verdict{Outcome: Arrived})
+		}
+		st.serveTurns(sh, s, now)
+		s.wake()
+		s.idle()
+	}
+	// Its backups are made by and by: a node's loss must not choke the others.
+	st.mendSoon()
+	return true
+}
