@@ -190,7 +190,11 @@ func (m *Mesh) await(n *node, d time.Duration, next State) {
 		m.mu.Unlock()
 		switch next {
 		case Out:
-			m.log.Warn("a node is out: it has not been reachable for the grace time; sessions that it may hold are waited for",
+			text := "sessions that it may hold are waited for"
+			if m.config.Backups > 0 {
+				text = "its sessions are served from their backups"
+			}
+			m.log.Warn("a node is out: it has not been reachable for the grace time; "+text,
 				"peer", n.name, "reason", reason, "grace", m.config.Grace.String())
 		case Lost:
 			m.log.Error("a node is lost: sessions that only it held are missing from now on",

@@ -107,7 +107,7 @@ func (m *Mesh) through(n *node, r reach) {
 	case r.first == nil && (n.state == Up || n.state == Suspect):
 		if far {
 			n.reason = "no path of links leads to it any more"
-			m.log.Warn("a node cannot be reached through others any more", "peer", n.name)
+			m.log.Info("a node cannot be reached through others any more", "peer", n.name)
 		}
 		n.state, n.since = Connecting, time.Now()
 		m.await(n, m.config.Grace, Out)
