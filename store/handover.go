@@ -250,6 +250,9 @@ func (h *Handover) Promote() {
 // Doubts are the hand-overs to a node of which it is not known whether they arrived, the oldest first.
 func (st *Store) Doubts(node string) []*Handover { return st.doubts.of(node) }
 
+// InDoubt names the nodes to which there are hand-overs in doubt.
+func (st *Store) InDoubt() []string { return st.doubts.nodes() }
+
 // doubts are hand-overs in doubt, by receiver.
 type doubts struct {
 	mu sync.Mutex
@@ -280,6 +283,18 @@ func (d *doubts) of(node string) []*Handover {
 	return slices.SortedFunc(maps.Keys(d.by[node]), func(a, b *Handover) int {
 		return int(a.ID.N) - int(b.ID.N)
 	})
+}
+
+func (d *doubts) nodes() (names []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, hs := range d.by {
+		if len(hs) > 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 func (d *doubts) count() (n int) {

@@ -46,13 +46,21 @@ func (m *Mesh) eachDoubt(name string, f func(h *store.Handover) error) {
 }
 
 // promote serves those sessions here again that were on their way to a node which is out. But first
-// the others are asked: it may have received one and given it on.
+// the others are asked: it may have received one and given it on. Those of whom it is not known whether they
+// are up are waited for; then it is tried again at the next tick.
 func (m *Mesh) promote(name string) {
 	m.eachDoubt(name, func(h *store.Handover) error {
 		if m.served(h.Record.Key) {
 			return nil // already; it is settled when the node comes back
 		}
-		if f, ok := m.elsewhere(h); ok {
+		if m.unsettled() {
+			return errAwaited
+		}
+		f, ok, err := m.elsewhere(h)
+		if err != nil {
+			return err
+		}
+		if ok {
 			if h.Resolve(f, h.To.Instance) != "" {
 				h.Received() // served again a moment ago after all, and so still to be settled
 			}
@@ -71,22 +79,51 @@ func (m *Mesh) served(key string) bool {
 
 // elsewhere asks all linked nodes whether they hold a session whose hand-over is in doubt, or know that it was
 // deleted, or have a backup that its receiver, or somebody after it, has made.
-func (m *Mesh) elsewhere(hand *store.Handover) (store.Fate, bool) {
+// The error says that some could not be asked, and none of the others has it.
+func (m *Mesh) elsewhere(hand *store.Handover) (f store.Fate, ok bool, err error) {
 	all, err := m.holdings(hand.Record.Key)
-	if err != nil {
-		m.log.Debug("a node could not be asked for a session", "error", err)
-	}
 	for _, h := range all {
 		switch {
 		case h.Kind == store.SettleMine && h.Version.Tombstone:
-			return store.Fate{Kind: store.Buried, Version: h.Version, Node: h.node}, true
+			return store.Fate{Kind: store.Buried, Version: h.Version, Node: h.node}, true, nil
 		case h.Kind == store.SettleMine, h.Kind == store.SettleBusy:
-			return store.Fate{Kind: store.PassedOn, Node: h.node}, true
+			return store.Fate{Kind: store.PassedOn, Node: h.node}, true, nil
 		case h.Kind == store.SettleKept && h.Version.Compare(hand.Record.Version()) > 0:
-			return store.Fate{Kind: store.PassedOn, Node: h.node}, true
+			return store.Fate{Kind: store.PassedOn, Node: h.node}, true, nil
 		}
 	}
-	return store.Fate{}, false
+	return store.Fate{}, false, err
+}
+
+// unsettled tells whether there is a node of which it is not known whether it is up or out.
+func (m *Mesh) unsettled() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.way() == nil && n.state != Out && !n.gone() {
+			return true
+		}
+	}
+	return false
+}
+
+// promoteOpen tries again to promote what could not be when its receiver went.
+func (m *Mesh) promoteOpen() {
+	for _, name := range m.store.InDoubt() {
+		m.mu.Lock()
+		n := m.nodes[name]
+		open := (n == nil || n.way() == nil && (n.state == Out || n.gone())) && !m.resolving[name] && !m.closed
+		if open {
+			m.resolving[name] = true
+			m.wg.Go(func() {
+				m.promote(name)
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				delete(m.resolving, name)
+			})
+		}
+		m.mu.Unlock()
+	}
 }
 
 // resolve asks a node about the hand-overs to it that are in doubt, if it is linked and nobody else is
@@ -134,9 +171,11 @@ func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 	if f.Kind == store.Lost || f.Kind == store.NotReceived && l.instance != h.To.Instance {
 		// It may have received the session in an earlier run, or long ago, and given it on.
 		awaited := m.awaited(l, m.served(h.Record.Key))
-		e, ok := m.elsewhere(h)
+		e, ok, err := m.elsewhere(h)
 		if ok {
 			became = e
+		} else if err != nil {
+			return err
 		} else if awaited {
 			return errAwaited
 		}

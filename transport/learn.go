@@ -23,6 +23,8 @@ type nodeInfo struct {
 	Addr string `cbor:"2,keyasint"` // under which the sender reaches it
 	Site string `cbor:"3,keyasint,omitempty"`
 	Up   bool   `cbor:"4,keyasint,omitempty"` // it is linked with the sender
+	// Instance is the run of it that was up last.
+	Instance uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // tell sends a link the list of the other nodes.
@@ -33,7 +35,7 @@ func (m *Mesh) tell(l *link) {
 		if n.name == l.node.name || n.gone() || n.addr == "" || len(list.Nodes) == maxLearned {
 			continue
 		}
-		list.Nodes = append(list.Nodes, nodeInfo{Name: n.name, Addr: m.addrOf(n), Site: n.site, Up: n.link != nil})
+		list.Nodes = append(list.Nodes, nodeInfo{Name: n.name, Addr: m.addrOf(n), Site: n.site, Up: n.link != nil, Instance: n.instance})
 	}
 	m.mu.Unlock()
 	l.mu.Lock()
@@ -74,8 +76,12 @@ func (l *link) learn(data []byte) error {
 		if n == nil && len(m.nodes) >= maxLearned {
 			continue
 		}
-		if n == nil || n.gone() && info.Up {
+		if n == nil || n.gone() && info.Up && !m.hasLeft(n, info.Instance) {
 			n = m.node(info.Name)
+			if ll := m.atlas.lists[info.Name]; ll != nil && ll.Left {
+				delete(m.atlas.lists, info.Name) // of a run before this one
+			}
+			n.left = 0
 			n.site, n.addr, n.reason = plain(info.Site), plain(info.Addr), "named by "+l.node.name+", not linked yet"
 			n.state, n.since = Connecting, time.Now()
 			m.await(n, m.config.Grace, Out)
@@ -91,6 +97,12 @@ func (l *link) learn(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// hasLeft tells whether that run of a node has said that it stops and holds nothing. m.mu is held.
+func (m *Mesh) hasLeft(n *node, instance uint64) bool {
+	ll := m.atlas.lists[n.name]
+	return instance != 0 && (n.left == instance || ll != nil && ll.Left && ll.Instance == instance)
 }
 
 // dialLearned dials a node that others have named, unless somebody does so already, until it is linked or

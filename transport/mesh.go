@@ -247,6 +247,7 @@ func (m *Mesh) tick() {
 		for _, name := range ways {
 			m.resolve(name)
 		}
+		m.promoteOpen()
 		m.watchClock()
 		m.watchPauses()
 	}

@@ -41,8 +41,9 @@ func (m *Mesh) remap() {
 	for i := 0; i < len(order); i++ { // it grows: the nearer ones come first
 		x := order[i]
 		for _, y := range m.atlas.linksOf(x) {
-			if _, ok := found[y]; ok || y == m.me || !m.atlas.lists[y].has(x) {
-				continue // a link counts when both ends report it
+			ll := m.atlas.lists[y]
+			if _, ok := found[y]; ok || y == m.me || !ll.has(x) || ll.Left {
+				continue // a link counts when both ends report it; that of a run which has left is over
 			}
 			found[y] = reach{found[x].first, found[x].hops + 1}
 			order = append(order, y)
