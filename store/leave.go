@@ -7,11 +7,27 @@ import "time"
 // writes to those that have left are passed on. There is no way back.
 func (st *Store) Leave() { st.leaving.Store(true) }
 
-// HandOut freezes up to n held sessions and gives the hand-overs for sending them to a peer; fewer, when
-// there are no more. Locked sessions go too if locked is set, with their locks: the page that has the
-// lock is served through this node for as long as it answers.
-func (st *Store) HandOut(to Peer, n int, locked bool) []*Handover {
+// Choice says which sessions HandOut gives.
+type Choice uint8
+
+// The choices, each with those before it. Sessions of which the peer keeps the backup go after the others:
+// anywhere else they need no new one.
+const (
+	Apart    Choice = iota // neither locked nor backed up at the peer
+	Unlocked               // not locked
+	Anything               // locked ones go with their locks
+)
+
+// HandOut freezes up to n held sessions, fewer when their bodies come to so many bytes, and gives the
+// hand-overs for sending them to a peer; none, when there are no more. The page that has the lock of one is
+// served through this node for as long as it answers.
+func (st *Store) HandOut(to Peer, n, bytes int, which Choice) []*Handover {
+	var keeper *Outbox
+	if o := st.keepers.Load().by[to.Node]; which == Apart && o != nil && o.Peer == to {
+		keeper = o
+	}
 	var out []*Handover
+	size := 0
 	begin := int(st.handOut.Add(1)) // so that two who hand out do not go through the same shards
 	for i := range st.shards {
 		sh := &st.shards[(begin*7+i)%len(st.shards)]
@@ -19,20 +35,30 @@ func (st *Store) HandOut(to Peer, n int, locked bool) []*Handover {
 		sh.mu.Lock()
 		if sh.held > 0 {
 			for _, s := range sh.sessions {
-				if len(out) == n {
+				if len(out) == n || size >= bytes {
 					break
 				}
-				if s.state == held && !s.expired(now.mono) && (locked || s.lock == 0) {
+				if s.state == held && !s.expired(now.mono) && (which == Anything || s.lock == 0) && !s.keptBy(keeper) {
 					out = append(out, st.freeze(s, to, now))
+					size += len(s.body)
 				}
 			}
 		}
 		sh.mu.Unlock()
-		if len(out) == n {
+		if len(out) == n || size >= bytes {
 			break
 		}
 	}
 	return out
+}
+
+// keptBy tells whether a keeper has the session as it is; nil: no.
+func (s *session) keptBy(o *Outbox) bool {
+	if o == nil || s.copies == nil {
+		return false
+	}
+	a := s.copies.find(o)
+	return a != nil && a.stamp == s.stamp
 }
 
 // lockAge is how long the session has been locked.

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,12 @@ import (
 const (
 	// giveStreams is how many streams to each node give sessions away at the same time.
 	giveStreams = 4
-	// giveBatch is how many sessions are frozen at a time for one stream: those requests for them
-	// wait until the batch is through.
-	giveBatch = 32
+	// giveBatch is how many sessions are frozen at a time for one stream, and giveBytes about how large
+	// they are together: requests for them wait until the batch is through.
+	giveBatch = 128
+	giveBytes = 256 << 10
+	// giveBuffer is how many bytes of small sessions go into one write, and come out of one read.
+	giveBuffer = 64 << 10
 	// fullFor is how long a node is given nothing that has refused a session.
 	fullFor = time.Second
 )
@@ -39,7 +43,7 @@ type DrainProgress struct {
 	Rate  float64 `json:"rate"`  // handed over a second, on average
 }
 
-// Drain hands all sessions over to the linked nodes, those first that no page has locked. From its begin
+// Drain hands all sessions over to the linked nodes, those last that a page has locked. From its begin
 // on the node takes no sessions in; it goes on answering. It ends when all are gone, when ctx ends, or
 // when there is no node that could take any; the error says how many are left. report is called about
 // once a second, and at the end.
@@ -125,16 +129,15 @@ func (m *Mesh) mayLink() bool {
 func (m *Mesh) anyLink() bool { return len(m.takers(nil)) > 0 }
 
 // giveRound gives away what can be given, on several streams to each node. The streams take the next
-// sessions when they are done with some, so that a faster node gets more. Locked ones go when there are
-// no others.
+// sessions when they are done with some, so that a faster node gets more.
 func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64, each func()) (refused []*link) {
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, l := range links {
 		for range giveStreams {
 			all.Go(func() {
-				for _, locked := range []bool{false, true} {
-					if err := l.giveAway(ctx, locked, given, each); err != nil {
+				for _, which := range []store.Choice{store.Apart, store.Unlocked, store.Anything} {
+					if err := l.giveAway(ctx, which, given, each); err != nil {
 						m.log.Debug("a node takes no more sessions", "peer", l.node.name, "error", err)
 						mu.Lock()
 						refused = append(refused, l)
@@ -153,20 +156,21 @@ func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64
 var errRefused = errors.New("it refused a session")
 
 // giveAway gives sessions to one node on one stream until there are none.
-func (l *link) giveAway(ctx context.Context, locked bool, given *atomic.Int64, each func()) error {
+func (l *link) giveAway(ctx context.Context, which store.Choice, given *atomic.Int64, each func()) error {
 	s, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.end()
+	receipts := bufio.NewReader(s)
 	to := store.Peer{Node: l.node.name, Instance: l.instance}
 	for ctx.Err() == nil {
-		batch := l.mesh.store.HandOut(to, giveBatch, locked)
+		batch := l.mesh.store.HandOut(to, giveBatch, giveBytes, which)
 		if len(batch) == 0 {
 			// The end of the stream says that all receipts were read.
 			return s.Close()
 		}
-		n, err := l.giveBatch(s, batch)
+		n, err := l.giveBatch(s, receipts, batch)
 		given.Add(int64(n))
 		each()
 		if err != nil {
@@ -178,25 +182,25 @@ func (l *link) giveAway(ctx context.Context, locked bool, given *atomic.Int64, e
 
 // giveBatch sends sessions and reads their receipts. What was not sent whole stays here; what has no
 // receipt is in doubt.
-func (l *link) giveBatch(s *stream, batch []*store.Handover) (given int, err error) {
+func (l *link) giveBatch(s *stream, receipts *bufio.Reader, batch []*store.Handover) (given int, err error) {
 	m := l.mesh
-	sent := 0
-	for _, h := range batch {
-		head, ferr := appendFrame(make([]byte, 0, 512), kindGive, give{Key: h.Record.Key, Giver: h.ID.Giver, Number: h.ID.N, Record: headOf(&h.Record)})
-		if ferr == nil {
-			ferr = writeSlowly(s, head, h.Record.Body)
-		}
-		if ferr != nil {
-			err = fmt.Errorf("sending a session: %w", ferr)
-			break
-		}
-		sent++
-	}
+	sent, err := sendGives(s, batch)
 	for _, h := range batch[sent:] {
 		h.Declined(store.Version{})
 	}
+	size := 0
+	for _, h := range batch[:sent] {
+		size += len(h.Record.Body)
+	}
 	for i, h := range batch[:sent] {
-		back, rerr := l.receipt(s, h)
+		var back receipt
+		var rerr error
+		if receipts.Buffered() == 0 {
+			rerr = s.SetReadDeadline(time.Now().Add(stall + underWay(giveStreams*size))) // they share the path
+		}
+		if rerr == nil {
+			rerr = expect(receipts, kindReceipt, &back)
+		}
 		if rerr != nil {
 			for _, h := range batch[i:sent] {
 				m.metrics.handover(outgoing, "doubt")
@@ -223,9 +227,83 @@ func (l *link) giveBatch(s *stream, batch []*store.Handover) (given int, err err
 	return given, err
 }
 
+// sendGives sends sessions, small ones together in one write, and tells how many were sent whole.
+func sendGives(s *stream, batch []*store.Handover) (sent int, err error) {
+	buf := make([]byte, 0, giveBuffer)
+	var ends []int // in buf, of those that are whole with it
+	flush := func() error {
+		n, err := writeSteps(s, buf)
+		for _, end := range ends {
+			if end <= n {
+				sent++
+			}
+		}
+		buf, ends = buf[:0], ends[:0]
+		return err
+	}
+	for _, h := range batch {
+		if buf, err = appendFrame(buf, kindGive, give{Key: h.Record.Key, Giver: h.ID.Giver, Number: h.ID.N, Record: headOf(&h.Record)}); err != nil {
+			break
+		}
+		if body := h.Record.Body; len(body) < giveBuffer/4 {
+			buf = append(buf, body...)
+			ends = append(ends, len(buf))
+		} else {
+			if err = flush(); err == nil {
+				_, err = writeSteps(s, body)
+			}
+			if err != nil {
+				break
+			}
+			sent++
+		}
+		if len(buf) >= giveBuffer/2 {
+			if err = flush(); err != nil {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		err = fmt.Errorf("sending sessions: %w", err)
+	}
+	return sent, err
+}
+
+// gives reads what a node gives away. Receipts are gathered, and sent whenever it is waited for more.
+type gives struct {
+	s        *stream
+	receipts []byte
+	within   time.Duration // how long the next bytes may take
+}
+
+// Read reads what has come, or waits for it.
+func (g *gives) Read(p []byte) (int, error) {
+	if err := g.flush(); err != nil {
+		return 0, err
+	}
+	if err := g.s.SetReadDeadline(time.Now().Add(g.within)); err != nil {
+		return 0, err
+	}
+	return g.s.Read(p)
+}
+
+func (g *gives) flush() error {
+	if len(g.receipts) == 0 {
+		return nil
+	}
+	_, err := writeSteps(g.s, g.receipts)
+	g.receipts = g.receipts[:0]
+	return err
+}
+
 // serveGives takes in what a node that leaves gives away.
 func (l *link) serveGives(s *stream, header []byte) error {
 	m := l.mesh
+	in := &gives{s: s}
+	r := bufio.NewReaderSize(in, giveBuffer)
 	var ids []store.HandoverID
 	for {
 		var g give
@@ -238,24 +316,24 @@ func (l *link) serveGives(s *stream, header []byte) error {
 		if g.Giver != l.instance {
 			return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
 		}
-		rec, err := m.readRecord(s, s, g.Key, g.Record)
-		if err != nil {
+		if err := m.checkHead(g.Key, g.Record); err != nil {
+			return err
+		}
+		rec := g.Record.record(g.Key)
+		in.within = stall
+		var err error
+		if rec.Body, err = readBody(r, g.Record.Size, nil); err != nil {
 			return err
 		}
 		id := store.HandoverID{Giver: g.Giver, N: g.Number}
 		back, _ := m.takeIn(l, id, rec)
-		if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
-			return err
-		}
-		if err := writeFrame(s, kindReceipt, back); err != nil {
+		if in.receipts, err = appendFrame(in.receipts, kindReceipt, back); err != nil {
 			return err
 		}
 		ids = append(ids, id)
-		if err := s.SetReadDeadline(time.Now().Add(stall + m.config.FetchTimeout)); err != nil {
-			return err
-		}
+		in.within = stall + m.config.FetchTimeout
 		var k kind
-		k, header, err = readFrame(s)
+		k, header, err = readFrame(r)
 		if errors.Is(err, io.EOF) {
 			break // the giver has read all receipts
 		}

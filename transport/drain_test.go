@@ -158,3 +158,72 @@ func TestTwoNodesThatStopAtOnceLoseNothingToEachOther(t *testing.T) {
 		}
 	})
 }
+
+// A link is cut while a node hands its sessions over, in both directions or in one, for a moment or for so
+// long that it ends: each session is there afterwards, once.
+func TestALinkCutInTheMiddleOfADrainLosesNoSession(t *testing.T) {
+	directions := map[string]func(from, a string) bool{
+		"both":     func(from, a string) bool { return true },
+		"giver":    func(from, a string) bool { return from == a },
+		"receiver": func(from, a string) bool { return from != a },
+	}
+	for _, cut := range []time.Duration{2 * time.Second, 8 * time.Second} {
+		for direction, hit := range directions {
+			for _, step := range []int{5, 60, 400} {
+				t.Run(fmt.Sprintf("%v/%s/%d", cut, direction, step), func(t *testing.T) {
+					inFarm(t, func(t *testing.T, f *farm) { drainCutAt(t, f, cut, step, hit) })
+				})
+			}
+		}
+	}
+}
+
+func drainCutAt(t *testing.T, f *farm, cut time.Duration, step int, hit func(from, a string) bool) {
+	a := f.start("a", "b")
+	b := f.start("b", "a")
+	f.linked(a, b)
+	const many = 300
+	contents := func(i int) string {
+		if i%50 == 0 {
+			return fmt.Sprint("large cart ", i, strings.Repeat("x", 70<<10))
+		}
+		return fmt.Sprint("cart ", i, strings.Repeat("x", 2<<10))
+	}
+	for i := range many {
+		a.put(keyOf(i), contents(i), store.NoCookie)
+	}
+	seen := 0
+	var mended sync.WaitGroup
+	f.net.losing(func(from, to string) bool {
+		if seen++; seen == step {
+			mended.Go(func() {
+				time.Sleep(cut)
+				f.mend()
+			})
+		}
+		return seen > step && hit(from, a.addr.String())
+	})
+	for tries := 0; ; tries++ {
+		err := a.mesh.Drain(t.Context(), func(DrainProgress) {})
+		if err == nil {
+			break
+		}
+		if tries == 5 {
+			t.Fatal(err)
+		}
+		f.linked(a, b)
+	}
+	if seen < step {
+		t.Fatalf("the drain was over after %d packets", seen)
+	}
+	mended.Wait()
+	f.linked(a, b)
+	for i := range many {
+		if got := f.wantOneHolder(keyOf(i)); got != contents(i) {
+			t.Fatalf("session %d is %.20q of %d bytes", i, got, len(got))
+		}
+	}
+	if n := b.store.Stats().Active; n != many {
+		t.Errorf("b has %d sessions", n)
+	}
+}

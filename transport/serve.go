@@ -196,28 +196,31 @@ const writeStep = 16 << 10
 
 // writeSlowly writes a header and a body and gives up only when nothing moves for a while.
 func writeSlowly(s *stream, head, body []byte) error {
-	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
-		return err
-	}
 	const small = 1 << 10
 	if len(body) <= small {
-		_, err := s.Write(append(head, body...))
+		head, body = append(head, body...), nil
+	}
+	if _, err := writeSteps(s, head); err != nil {
 		return err
 	}
-	if _, err := s.Write(head); err != nil {
-		return err
-	}
-	for len(body) > 0 {
-		n := min(len(body), writeStep)
+	_, err := writeSteps(s, body)
+	return err
+}
+
+// writeSteps writes b, gives up only when nothing moves for a while, and tells how much may have been sent.
+// Without an error that is all; but a deadline can end just when the last byte has gone out, so all of it is
+// never an error: an answer, or none, tells the rest.
+func writeSteps(s *stream, b []byte) (n int, err error) {
+	for n < len(b) {
 		if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
-			return err
+			return n, err
 		}
-		if _, err := s.Write(body[:n]); err != nil {
-			return err
+		step, err := s.Write(b[n:min(n+writeStep, len(b))])
+		if n += step; err != nil && n < len(b) {
+			return n, err
 		}
-		body = body[n:]
 	}
-	return nil
+	return n, nil
 }
 
 func (l *link) serveForward(s *stream, header []byte) error {
