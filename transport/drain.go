@@ -137,7 +137,7 @@ func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64
 		for range giveStreams {
 			all.Go(func() {
 				for _, which := range []store.Choice{store.Apart, store.Unlocked, store.Anything} {
-					if err := l.giveAway(ctx, which, given, each); err != nil {
+					if err := l.giveAway(ctx, which, len(links)*giveStreams, given, each); err != nil {
 						m.log.Debug("a node takes no more sessions", "peer", l.node.name, "error", err)
 						mu.Lock()
 						refused = append(refused, l)
@@ -155,8 +155,8 @@ func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64
 // errRefused says that a node does not take a session.
 var errRefused = errors.New("it refused a session")
 
-// giveAway gives sessions to one node on one stream until there are none.
-func (l *link) giveAway(ctx context.Context, which store.Choice, given *atomic.Int64, each func()) error {
+// giveAway gives sessions to one node on one stream, of so many in all, until there are none.
+func (l *link) giveAway(ctx context.Context, which store.Choice, streams int, given *atomic.Int64, each func()) error {
 	s, err := l.open(ctx)
 	if err != nil {
 		return err
@@ -165,7 +165,9 @@ func (l *link) giveAway(ctx context.Context, which store.Choice, given *atomic.I
 	receipts := bufio.NewReader(s)
 	to := store.Peer{Node: l.node.name, Instance: l.instance}
 	for ctx.Err() == nil {
-		batch := l.mesh.store.HandOut(to, giveBatch, giveBytes, which)
+		// Never more than a part of this stream's share, or a few sessions would all go to whoever comes first.
+		share := l.mesh.store.Stats().Active / (2 * streams)
+		batch := l.mesh.store.HandOut(to, min(max(share, 1), giveBatch), giveBytes, which)
 		if len(batch) == 0 {
 			// The end of the stream says that all receipts were read.
 			return s.Close()
