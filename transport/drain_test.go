@@ -227,3 +227,41 @@ func drainCutAt(t *testing.T, f *farm, cut time.Duration, step int, hit func(fro
 		t.Errorf("b has %d sessions", n)
 	}
 }
+
+// A node that reads nothing gets what its window lets in. Those sessions may have arrived; the others have not.
+func TestOnlySessionsThatWereSentWholeMayHaveArrived(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		a := f.start("a")
+		r := f.join("b", a)
+		for i := range 200 {
+			a.store.Try(&store.Request{Op: store.Put, Key: []byte(keyOf(i)), Timeout: 20, Body: make([]byte, 4<<10)})
+		}
+		for a.mesh.direct("b") == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		l := a.mesh.direct("b")
+		batch := a.store.HandOut(store.Peer{Node: "b", Instance: r.instance}, 200, 1<<20, store.Unlocked)
+		want, size := 0, 0
+		for _, h := range batch {
+			head, err := appendFrame(nil, kindGive, give{Key: h.Record.Key, Giver: h.ID.Giver, Number: h.ID.N, Record: headOf(&h.Record)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if size += len(head) + len(h.Record.Body); size <= int(quicConfig().InitialStreamReceiveWindow) {
+				want++
+			}
+		}
+		s, err := l.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.end()
+		sent, err := sendGives(s, batch)
+		if !timedOut(err) || sent != want || want == len(batch) {
+			t.Errorf("%d of %d sent, want %d; %v", sent, len(batch), want, err)
+		}
+		for _, h := range batch {
+			h.Declined(store.Version{})
+		}
+	})
+}
