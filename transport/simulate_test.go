@@ -34,9 +34,9 @@ func TestNoScheduleOfStopsAndShortFailuresLosesAnything(t *testing.T) {
 	simulateAll(t, simStops, 50)
 }
 
-func TestNoScheduleOfCrashesLosesWhatBackupsHold(t *testing.T) { simulateAll(t, simCrashes, 20) }
+func TestNoScheduleOfCrashesLosesWhatBackupsHold(t *testing.T) { simulateAll(t, simCrashes, 40) }
 
-func TestEveryScheduleOfSplitsCountsWhatIsLost(t *testing.T) { simulateAll(t, simSplits, 15) }
+func TestEveryScheduleOfSplitsCountsWhatIsLost(t *testing.T) { simulateAll(t, simSplits, 25) }
 
 // simulateAll runs plans of one kind, each as a test of its own.
 func simulateAll(t *testing.T, kind simKind, usual int) {
