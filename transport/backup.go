@@ -300,11 +300,7 @@ func (m *Mesh) reported(p *store.Parcel, kind store.KeepKind) {
 		// Two nodes have the session. Which of them drops its own is found out with all nodes.
 		m.metrics.backup(outgoing, "newer")
 		p.Refused()
-		m.start(func() {
-			if err := m.settle(p.Record.Key); err != nil {
-				m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(p.Record.Key), "error", err)
-			}
-		})
+		m.start(func() { m.settleSoon(p.Record.Key) })
 	default:
 		m.metrics.backup(outgoing, "refused")
 		p.Refused()

@@ -56,7 +56,7 @@ func (m *Mesh) promote(name string) {
 		if m.unsettled() {
 			return errAwaited
 		}
-		f, ok, err := m.elsewhere(h)
+		f, ok, older, err := m.elsewhere(h)
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,9 @@ func (m *Mesh) promote(name string) {
 			}
 			return nil
 		}
-		h.Promote()
+		if h.Promote(); older {
+			m.settleSoon(h.Record.Key)
+		}
 		return nil
 	})
 }
@@ -78,21 +80,24 @@ func (m *Mesh) served(key string) bool {
 }
 
 // elsewhere asks all linked nodes whether they hold a session whose hand-over is in doubt, or know that it was
-// deleted, or have a backup that its receiver, or somebody after it, has made.
+// deleted, or have a backup that its receiver, or somebody after it, has made. What is older than the copy
+// here did not come of this hand-over.
 // The error says that some could not be asked, and none of the others has it.
-func (m *Mesh) elsewhere(hand *store.Handover) (f store.Fate, ok bool, err error) {
+func (m *Mesh) elsewhere(hand *store.Handover) (f store.Fate, ok, older bool, err error) {
 	all, err := m.holdings(hand.Record.Key)
 	for _, h := range all {
 		switch {
+		case h.Kind == store.SettleMine && h.Version.Compare(hand.Record.Version()) < 0:
+			older = true
 		case h.Kind == store.SettleMine && h.Version.Tombstone:
-			return store.Fate{Kind: store.Buried, Version: h.Version, Node: h.node}, true, nil
+			return store.Fate{Kind: store.Buried, Version: h.Version, Node: h.node}, true, false, nil
 		case h.Kind == store.SettleMine, h.Kind == store.SettleBusy:
-			return store.Fate{Kind: store.PassedOn, Node: h.node}, true, nil
+			return store.Fate{Kind: store.PassedOn, Node: h.node}, true, false, nil
 		case h.Kind == store.SettleKept && h.Version.Compare(hand.Record.Version()) > 0:
-			return store.Fate{Kind: store.PassedOn, Node: h.node}, true, nil
+			return store.Fate{Kind: store.PassedOn, Node: h.node}, true, false, nil
 		}
 	}
-	return store.Fate{}, false, err
+	return store.Fate{}, false, older, err
 }
 
 // unsettled tells whether there is a node of which it is not known whether it is up or out.
@@ -167,11 +172,13 @@ func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 		l.misbehaved(err)
 		return err
 	}
+	older := false
 	became := store.Fate{Kind: f.Kind, Version: f.Version.of(), Node: f.Node}
 	if f.Kind == store.Lost || f.Kind == store.NotReceived && l.instance != h.To.Instance {
 		// It may have received the session in an earlier run, or long ago, and given it on.
 		awaited := m.awaited(l, m.served(h.Record.Key))
-		e, ok, err := m.elsewhere(h)
+		e, ok, double, err := m.elsewhere(h)
+		older = double && !ok
 		if ok {
 			became = e
 		} else if err != nil {
@@ -191,6 +198,9 @@ func (m *Mesh) resolveOne(l *link, h *store.Handover) error {
 			h.Received() // too late, and so among the doubts again, to be looked after at the next tick
 			return err
 		}
+	}
+	if older {
+		m.settleSoon(h.Record.Key)
 	}
 	m.metrics.handover(outgoing, "resolved")
 	return nil

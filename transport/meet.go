@@ -107,20 +107,8 @@ func (m *Mesh) compareBatch(l *link, batch []store.Holding) error {
 		case store.SettleMoved:
 			alone = a.Node != m.me
 		}
-		if !alone {
-			continue
-		}
-		for range 5 {
-			if err = m.settle(key); err == nil {
-				break
-			}
-			select {
-			case <-m.ctx.Done():
-			case <-time.After(m.config.FetchTimeout / 10):
-			}
-		}
-		if err != nil {
-			m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(key), "error", err)
+		if alone {
+			m.settleSoon(key)
 		}
 	}
 	return nil

@@ -200,9 +200,7 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		m.log.Warn("sessions of a node that is gone are served from their backups here", "peer", b.Holder.Node)
 	}
 	if older {
-		if err := m.settle(b.Key); err != nil {
-			m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(b.Key), "error", err)
-		}
+		m.start(func() { m.settleSoon(b.Key) })
 	}
 	return true
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -211,6 +212,23 @@ func (m *Mesh) settle(key string) error {
 		}
 	}
 	return nil
+}
+
+// settleSoon is settle for a session that several nodes seem to hold. It tries again for a while when one of them
+// is just giving it away, or does not answer.
+func (m *Mesh) settleSoon(key string) {
+	var err error
+	for range 10 {
+		if err = m.settle(key); err == nil {
+			return
+		}
+		select {
+		case <-m.ctx.Done():
+			return
+		case <-time.After(m.config.FetchTimeout / 10):
+		}
+	}
+	m.log.Debug("two copies of a session were not settled", "session", store.KeyHash(key), "error", err)
 }
 
 // settleWith asks one node, this one or a linked one.
