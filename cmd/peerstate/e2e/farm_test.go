@@ -222,7 +222,10 @@ func (f *farm) until(what string, ok func() bool) {
 type status struct {
 	Node     string
 	Sessions struct{ Active int }
-	Peers    []struct{ Node, State, Reason string }
+	Peers    []struct {
+		Node, State, Reason string
+		RTT                 *float64 `json:"rtt_ms"` // nil: no link of its own
+	}
 }
 
 func (n *node) status() (s status, err error) {
