@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,6 +81,7 @@ type node struct {
 	name  string
 	peer  string   // UDP port, the same after a restart
 	env   []string // further settings
+	under []string // a command that the program is started under; nil: none
 	peers []*node  // that it dials
 	mu    sync.Mutex
 	web   string // under mu
@@ -136,7 +138,8 @@ func (n *node) start(peers ...*node) {
 		addrs = append(addrs, p.peer)
 	}
 	n.log = &output{}
-	n.cmd = exec.Command(program, "serve")
+	args := append(slices.Clone(n.under), program, "serve")
+	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PEERSTATE_") {
