@@ -377,6 +377,30 @@ func (n *node) want(status int, contents, method, id, body string, header ...str
 	return a
 }
 
+// served waits until a node serves a session, which must have these contents and not be missing meanwhile.
+func (n *node) served(id, contents string) {
+	n.farm.t.Helper()
+	n.farm.until(id+" on "+n.name, func() bool {
+		a := n.do("GET", id, "")
+		if a.status == 404 || a.status == 200 && a.body != contents {
+			n.farm.t.Fatalf("%s says of %s: %d %.40q (%d bytes), want %.40q", n.name, id, a.status, a.body, len(a.body), contents)
+		}
+		return a.status == 200
+	})
+}
+
+// missing waits until a node is sure that there is no such session; it must not serve one meanwhile.
+func (n *node) missing(id string) {
+	n.farm.t.Helper()
+	n.farm.until(id+" missing, says "+n.name, func() bool {
+		a := n.do("GET", id, "")
+		if a.status != 404 && a.status != 423 {
+			n.farm.t.Fatalf("%s says of %s, which does not exist: %d %.40q", n.name, id, a.status, a.body)
+		}
+		return a.status == 404
+	})
+}
+
 const acquire = "Exclusive: acquire"
 
 func cookie(a answer) string { return "LockCookie: " + a.header["LockCookie"] }

@@ -38,27 +38,15 @@ func TestTwoSidesThatWereCutOffAreOneAgainWithTheLastWriteOfEachSession(t *testi
 			d.until("cut off", func() bool { return a.state(b.name) == "out" && b.state(a.name) == "out" })
 		}
 	}
-	// served waits until a node serves its own side's copy, and gives the answer to the request.
-	served := func(n *node, method, id, body string) answer {
+	// done waits until a node serves its own side's copy.
+	done := func(n *node, method, id, body string) {
 		t.Helper()
-		var a answer
 		d.until(id+" served by "+n.name, func() bool {
-			a = n.do(method, id, body)
+			a := n.do(method, id, body)
 			if a.status == 404 {
 				t.Fatalf("%s says that %s is missing", n.name, id)
 			}
 			return a.status == 200
-		})
-		return a
-	}
-	gone := func(n *node, id string) {
-		t.Helper()
-		d.until(id+" gone on "+n.name, func() bool {
-			a := n.do("GET", id, "")
-			if a.status != 404 && a.status != 423 {
-				t.Fatalf("%s has been deleted, and %s says %d %q", id, n.name, a.status, a.body)
-			}
-			return a.status == 404
 		})
 	}
 	last := map[string]string{}
@@ -68,15 +56,15 @@ func TestTwoSidesThatWereCutOffAreOneAgainWithTheLastWriteOfEachSession(t *testi
 			first, second = second, first
 		}
 		id := session("both", i)
-		served(first, "PUT", id, "of "+first.name)
-		served(second, "PUT", id, "of "+second.name)
+		done(first, "PUT", id, "of "+first.name)
+		done(second, "PUT", id, "of "+second.name)
 		last[id] = "of " + second.name
 		last[session("idle", i)] = "before"
 
-		served(right[i%2], "GET", session("read", i), "")
+		done(right[i%2], "GET", session("read", i), "")
 		for _, kind := range []string{"deleted", "read", "anew"} {
-			served(left[i%2], "DELETE", session(kind, i), "")
-			gone(left[(i+1)%2], session(kind, i))
+			done(left[i%2], "DELETE", session(kind, i), "")
+			left[(i+1)%2].missing(session(kind, i))
 		}
 		left[i%2].want(200, "", "PUT", session("anew", i), "anew")
 		last[session("anew", i)] = "anew"
@@ -90,17 +78,11 @@ func TestTwoSidesThatWereCutOffAreOneAgainWithTheLastWriteOfEachSession(t *testi
 	took := time.Since(begun)
 	for i, n := range d.nodes {
 		for id, want := range last {
-			d.until("the same on all nodes", func() bool {
-				a := n.do("GET", id, "")
-				if a.status == 404 || a.status == 200 && a.body != want {
-					t.Fatalf("%s says of %s: %d %q, want %q", n.name, id, a.status, a.body, want)
-				}
-				return a.status == 200
-			})
+			n.served(id, want)
 		}
 		for j := range many {
-			gone(n, session("deleted", j))
-			gone(n, session("read", j))
+			n.missing(session("deleted", j))
+			n.missing(session("read", j))
 			if strings.Contains(n.log.String(), session("both", j)) {
 				t.Errorf("%s has logged the id of a session", n.name)
 			}

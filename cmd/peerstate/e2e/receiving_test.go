@@ -46,13 +46,7 @@ func TestANodeKilledInTheMiddleOfABigSessionLosesNothing(t *testing.T) {
 	tokyo.restart()
 	d.linked(d.nodes...)
 	for _, n := range []*node{london, tokyo, paris} {
-		d.until("the big session on "+n.name, func() bool {
-			a := n.do("GET", "big", "")
-			if a.status == 404 || a.status == 200 && a.body != big {
-				t.Fatalf("%s says %d, %d bytes", n.name, a.status, len(a.body))
-			}
-			return a.status == 200
-		})
+		n.served("big", big)
 	}
 	d.heldOnce(ids...)
 }
