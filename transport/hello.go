@@ -173,6 +173,10 @@ func (m *Mesh) judge(ctx context.Context, l *link, h hello) (refusalCode, string
 func (m *Mesh) contest(ctx context.Context, l *link) (refusalCode, string) {
 	name := l.peer.Node
 	old := m.direct(name)
+	if old == nil && m.livesElsewhere(ctx, l) {
+		m.twin(name, l.conn.RemoteAddr().String())
+		return refusedTwin, fmt.Sprintf("another live node is called %s", name)
+	}
 	if old == nil || old.conn.Context().Err() != nil || m.better(l, old) {
 		return 0, ""
 	}
@@ -185,6 +189,24 @@ func (m *Mesh) contest(ctx context.Context, l *link) (refusalCode, string) {
 	}
 	m.twin(name, l.conn.RemoteAddr().String())
 	return refusedTwin, fmt.Sprintf("another live node is called %s", name)
+}
+
+// livesElsewhere tells whether another run of l's node is reached through others, and answers. A node that
+// has started anew gets there under its new run, or nobody answers.
+func (m *Mesh) livesElsewhere(ctx context.Context, l *link) bool {
+	m.mu.Lock()
+	var far *link
+	if n := m.nodes[l.peer.Node]; n != nil {
+		far = n.far
+	}
+	m.mu.Unlock()
+	if far == nil || far.instance == l.instance {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := m.compare(ctx, far, "", nil, nil) // of no session
+	return err == nil
 }
 
 // twin says that there are two nodes of one name, and which one is refused.

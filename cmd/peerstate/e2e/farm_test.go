@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,6 +81,7 @@ type node struct {
 	name  string
 	peer  string   // UDP port, the same after a restart
 	env   []string // further settings
+	under []string // a command that the program is started under; nil: none
 	peers []*node  // that it dials
 	mu    sync.Mutex
 	web   string // under mu
@@ -136,7 +138,8 @@ func (n *node) start(peers ...*node) {
 		addrs = append(addrs, p.peer)
 	}
 	n.log = &output{}
-	n.cmd = exec.Command(program, "serve")
+	args := append(slices.Clone(n.under), program, "serve")
+	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PEERSTATE_") {
@@ -222,7 +225,10 @@ func (f *farm) until(what string, ok func() bool) {
 type status struct {
 	Node     string
 	Sessions struct{ Active int }
-	Peers    []struct{ Node, State, Reason string }
+	Peers    []struct {
+		Node, State, Reason string
+		RTT                 *float64 `json:"rtt_ms"` // nil: no link of its own
+	}
 }
 
 func (n *node) status() (s status, err error) {
@@ -369,6 +375,30 @@ func (n *node) want(status int, contents, method, id, body string, header ...str
 		n.farm.t.Fatalf("%s %v on %s: %d %q, want %d %q", method, header, n.name, a.status, a.body, status, contents)
 	}
 	return a
+}
+
+// served waits until a node serves a session, which must have these contents and not be missing meanwhile.
+func (n *node) served(id, contents string) {
+	n.farm.t.Helper()
+	n.farm.until(id+" on "+n.name, func() bool {
+		a := n.do("GET", id, "")
+		if a.status == 404 || a.status == 200 && a.body != contents {
+			n.farm.t.Fatalf("%s says of %s: %d %.40q (%d bytes), want %.40q", n.name, id, a.status, a.body, len(a.body), contents)
+		}
+		return a.status == 200
+	})
+}
+
+// missing waits until a node is sure that there is no such session; it must not serve one meanwhile.
+func (n *node) missing(id string) {
+	n.farm.t.Helper()
+	n.farm.until(id+" missing, says "+n.name, func() bool {
+		a := n.do("GET", id, "")
+		if a.status != 404 && a.status != 423 {
+			n.farm.t.Fatalf("%s says of %s, which does not exist: %d %.40q", n.name, id, a.status, a.body)
+		}
+		return a.status == 404
+	})
 }
 
 const acquire = "Exclusive: acquire"
