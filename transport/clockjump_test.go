@@ -48,6 +48,7 @@ func TestAClockThatJumpsByAnHourHarmsNoSession(t *testing.T) {
 				a.store.SetClockOffset(jump)
 				for i := 1; i < 9; i++ {
 					first, second := []*testNode{a, b}[i%2], []*testNode{b, c, a}[i%3]
+					first.head(keyOf(i)) // a page reads before it writes
 					f.wantAnswer("put", first.put(keyOf(i), "first", 0), store.OK, "")
 					f.wantAnswer("delete", second.delete(keyOf(i), 0), store.OK, "")
 					if i > 4 {

@@ -64,8 +64,8 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	defer tick.Stop()
 	full := map[*link]time.Time{}
 	for m.store.Stats().Active > 0 {
-		links := m.takers(full)
-		if len(links) == 0 && !m.anyLink() && !m.mayLink() {
+		links := m.heirs(full)
+		if len(links) == 0 && len(m.heirs(nil)) == 0 && !m.mayLink() {
 			break
 		}
 		before := given.Load()
@@ -93,7 +93,7 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	}
 	last := progress()
 	report(last)
-	if last.Left > 0 && !m.anyLink() {
+	if last.Left > 0 && len(m.heirs(nil)) == 0 {
 		return fmt.Errorf("%d sessions could not be handed over: no other node is linked", last.Left)
 	}
 	if last.Left > 0 {
@@ -114,6 +114,23 @@ func (m *Mesh) takers(full map[*link]time.Time) (links []*link) {
 	return links
 }
 
+// heirs are the links over which sessions are given away: those of takers, or, where there is none, ways to
+// nodes that are reached only through others.
+func (m *Mesh) heirs(full map[*link]time.Time) []*link {
+	links := m.takers(full)
+	if len(links) > 0 {
+		return links
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.link == nil && n.far != nil && time.Since(full[n.far]) >= fullFor {
+			links = append(links, n.far)
+		}
+	}
+	return links
+}
+
 // mayLink: a node has been without a link for less than the grace time.
 func (m *Mesh) mayLink() bool {
 	m.mu.Lock()
@@ -125,8 +142,6 @@ func (m *Mesh) mayLink() bool {
 	}
 	return false
 }
-
-func (m *Mesh) anyLink() bool { return len(m.takers(nil)) > 0 }
 
 // giveRound gives away what can be given, on several streams to each node. The streams take the next
 // sessions when they are done with some, so that a faster node gets more.
