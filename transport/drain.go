@@ -319,6 +319,11 @@ func (g *gives) flush() error {
 // serveGives takes in what a node that leaves gives away.
 func (l *link) serveGives(s *stream, header []byte) error {
 	m := l.mesh
+	leave, err := l.enterBulk()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	in := &gives{s: s}
 	r := bufio.NewReaderSize(in, giveBuffer)
 	var ids []store.HandoverID

@@ -699,6 +699,34 @@ func TestWhatIsDeclaredAndNotSentCostsLittleMemory(t *testing.T) {
 	})
 }
 
+// A stream for backups stays open for as long as the link lives, so a peer may have a few of them only.
+func TestThousandsOfStreamsForBackupsCostLittleMemory(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		f.backups = 1
+		u := besideAnHonestPeer(f)
+		r := f.join("b", u.a)
+		r.answer(frame(kindReply, reply{Kind: store.ReplyMissing}), true)
+		before := heap()
+		for i := range 1000 {
+			s, err := r.conn.OpenStreamSync(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Write(frame(kindKeep, keep{Kind: store.ParcelForget, Key: keyOf(i), Record: &recordHead{Stamp: 1}})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Minute)
+		if n := u.a.mesh.direct("b").bulk.Load(); n != maxBulk {
+			t.Errorf("%d streams for backups are open, want %d", n, maxBulk)
+		}
+		if grown := heap() - before; grown > 8<<20 {
+			t.Errorf("%d MB for a thousand of them", grown>>20)
+		}
+		u.check()
+	})
+}
+
 func TestThousandsOfHalfOpenStreamsHoldUpNobody(t *testing.T) {
 	inFarm(t, func(t *testing.T, f *farm) {
 		u := besideAnHonestPeer(f)

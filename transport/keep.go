@@ -11,6 +11,11 @@ import (
 // serveKeep keeps what another node sends, for as long as the stream lives.
 func (l *link) serveKeep(s *stream, header []byte) error {
 	m := l.mesh
+	leave, err := l.enterBulk()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	from := store.Peer{Node: l.node.name, Instance: l.instance}
 	r := bufio.NewReaderSize(s, 2*keepBuffer)
 	var back kept

@@ -53,6 +53,7 @@ type link struct {
 	over    bool // under gate
 	far     bool
 	relayed atomic.Int64    // streams that came over it and are passed on
+	bulk    atomic.Int64    // streams that bring many sessions over it, each with a buffer
 	untold  map[string]bool // under Mesh.mu: whose lists of links the other side has not been told
 	told    chan struct{}   // under Mesh.mu: closed when it has; nil: nothing is being told
 

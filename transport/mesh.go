@@ -65,6 +65,8 @@ type Mesh struct {
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
 	sessions atomic.Int64
 
+	farBulk atomic.Int64 // as link.bulk, over all that come through others
+
 	review chan struct{} // with room for one: backups are to be looked at
 
 	ctx    context.Context // ends when the mesh is closed

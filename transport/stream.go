@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/quic-go/quic-go"
 )
@@ -34,6 +35,24 @@ func (l *link) open(ctx context.Context) (*stream, error) {
 func (s *stream) Close() error {
 	s.closed = true
 	return s.Stream.Close()
+}
+
+// maxBulk bounds how many streams of one peer bring many sessions at a time. A node opens one for backups, and
+// giveStreams when it stops; each has a buffer of some 64 KiB here, and one for backups may stay for days.
+const maxBulk = 16
+
+// enterBulk counts in a stream that brings many sessions; leave counts it out. An error: there are too many.
+func (l *link) enterBulk() (leave func(), err error) {
+	count := &l.bulk
+	if l.far {
+		count = &l.mesh.farBulk
+	}
+	leave = func() { count.Add(-1) }
+	if count.Add(1) > maxBulk {
+		leave()
+		return nil, fmt.Errorf("%s has %d streams open already that bring sessions", l.node.name, maxBulk)
+	}
+	return leave, nil
 }
 
 // end gives up what is still open of the stream, or its slot would never be free again. A side that

@@ -58,20 +58,14 @@ func TestTheSessionsOfAKilledNodeAreFoundFromAnyOther(t *testing.T) {
 	}
 	london.kill()
 	begun := time.Now()
-	f.until("found", func() bool { return tokyo.do("GET", "visitor0", "").status == 200 })
-	if took := time.Since(begun); took > 9*time.Second {
-		t.Errorf("found after %v; the idle time-out and the grace time are 6 s", took)
-	}
-	f.until("found on the other node, too", func() bool { return paris.do("GET", "visitor1", "").status == 200 })
-	time.Sleep(500 * time.Millisecond) // the two nodes find out within some milliseconds of each other
 	for i, n := range []*node{tokyo, paris} {
-		w := n.connect()
 		for j := i; j < many; j += 2 {
-			a, err := w.request("GET", fmt.Sprint("visitor", j), "")
-			if err != nil || a.status != 200 || a.body != fmt.Sprint("cart ", j) {
-				t.Fatalf("get: %d %q, %v", a.status, a.body, err)
-			}
+			n.served(fmt.Sprint("visitor", j), fmt.Sprint("cart ", j))
 		}
+	}
+	// How soon that has to be is tested in virtual time; here only that nobody waited until the node was lost.
+	if took := time.Since(begun); took > 60*time.Second {
+		t.Errorf("found after %v", took)
 	}
 	f.safe(tokyo, paris)
 }
