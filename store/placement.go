@@ -1,9 +1,6 @@
 package store
 
-import (
-	"cmp"
-	"slices"
-)
+import "cmp"
 
 // Keeper is another node that can keep backups of this node's sessions.
 type Keeper struct {
@@ -124,20 +121,4 @@ func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
-}
-
-// Keepers names those that keep a backup of a session which this node holds, as far as they have said so.
-func (st *Store) Keepers(key string) (nodes []string) {
-	sh := st.shardOf(key)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if s := sh.sessions[key]; s != nil && s.copies != nil {
-		for _, a := range s.copies.at {
-			if a.stamp == s.stamp {
-				nodes = append(nodes, a.out.Node)
-			}
-		}
-	}
-	slices.Sort(nodes)
-	return nodes
 }
