@@ -27,6 +27,8 @@ type bundle struct {
 	farm string
 	cas  []*x509.Certificate
 	pool *x509.CertPool // the same, as crypto/x509 wants it
+	// revoked is who is refused all the same; ca.crt says nothing about that, a document does.
+	revoked *revoked
 }
 
 // maxCAs is far more than a rotation needs; it bounds what one handshake can cost.

@@ -72,13 +72,8 @@ func (r *Report) inspectNode(dir string, now time.Time) {
 	if data, err := read(path, ""); err == nil {
 		if cert, err := parseNode(path, data); err == nil {
 			id, _ := identityOf(cert) // the zero Identity if it has none, which Load is about to report
-			r.Node = &Peer{
-				Identity: id,
-				Serial:   cert.SerialNumber.Text(16),
-				Issuer:   clean(cert.Issuer.CommonName),
-				From:     cert.NotBefore,
-				Expires:  cert.NotAfter,
-			}
+			peer := peerOf(cert, id)
+			r.Node = &peer
 		}
 	}
 	s, err := Load(dir, now)

@@ -153,6 +153,7 @@ func strangers(t *testing.T, ca *CA) map[Reason]tls.Certificate {
 		NotYetValid: forge(t, ca, now.Add(2*day), func(*x509.Certificate) {}),
 		NoNodeName:  forge(t, ca, now, func(c *x509.Certificate) { c.URIs = nil }),
 		Unfit:       forge(t, ca, now, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning} }),
+		Revoked:     forge(t, ca, now, func(c *x509.Certificate) { c.URIs = []*url.URL{Identity{ca.Farm(), "web9"}.URI()} }),
 		Unreadable:  {Certificate: [][]byte{[]byte("junk")}, PrivateKey: ca.key},
 		Absent:      {},
 	}
@@ -162,6 +163,7 @@ func TestADiallerWithoutAValidCertificateGetsNothingAndBothSidesKnowWhy(t *testi
 	ca := newCA(t, "farm", time.Now())
 	a := newNode(t, ca, "web2", time.Now())
 	all := strangers(t, ca)
+	a.trust = a.trust.under(newDocument(t, ca, 1, Revocation{Node: "web9", Before: time.Now()}))
 	for _, reason := range allReasons {
 		t.Run(reason.String(), func(t *testing.T) {
 			listener, dialler := link(t, a.ListenTLS(protocol), anybody(all[reason]))
@@ -174,6 +176,7 @@ func TestAListenerWithoutAValidCertificateGetsNothingAndBothSidesKnowWhy(t *test
 	ca := newCA(t, "farm", time.Now())
 	a := newNode(t, ca, "web2", time.Now())
 	all := strangers(t, ca)
+	a.trust = a.trust.under(newDocument(t, ca, 1, Revocation{Node: "web9", Before: time.Now()}))
 	for _, reason := range allReasons {
 		t.Run(reason.String(), func(t *testing.T) {
 			cert, want := all[reason], reason

@@ -75,6 +75,16 @@ func forge(t testing.TB, ca *CA, now time.Time, change func(*x509.Certificate)) 
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
 }
 
+// newDocument has the CA make a document that revokes.
+func newDocument(t testing.TB, ca *CA, number uint64, revoked ...Revocation) *Document {
+	t.Helper()
+	d, err := signDocument(Document{Farm: ca.Farm(), Number: number, Made: noon, Revoked: revoked}, ca.trust, ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 func put(t testing.TB, dir, name string, data []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {

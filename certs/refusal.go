@@ -29,6 +29,8 @@ const (
 	// Unfit: it is of our CA and names a node, and is still not made for this: a CA's certificate, or
 	// one for another use, or in too long a chain.
 	Unfit
+	// Revoked: the farm's issuer has taken it, or its key, back.
+	Revoked
 )
 
 // reasons is indexed by Reason. The alerts are those of RFC 8446, 6.2; two reasons never share one.
@@ -53,6 +55,9 @@ var reasons = [...]struct {
 		"issue one for this node with \"peerstate cert issue\""},
 	Unfit: {42, "unfit",
 		"issue one for this node with \"peerstate cert issue\""},
+	Revoked: {44, "revoked",
+		"it was cut off with \"peerstate cert revoke\"; \"peerstate cert unrevoke\" on the issuer takes that back, and " +
+			"\"peerstate join\" with a new token brings the node in with a new key"},
 }
 
 func (r Reason) known() bool { return r > 0 && int(r) < len(reasons) }

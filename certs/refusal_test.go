@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var allReasons = []Reason{Absent, Unreadable, AnotherCA, AnotherFarm, Expired, NotYetValid, NoNodeName, Unfit}
+var allReasons = []Reason{Absent, Unreadable, AnotherCA, AnotherFarm, Expired, NotYetValid, NoNodeName, Unfit, Revoked}
 
 func TestEachReasonHasAnAlertOfItsOwnThatTellsIt(t *testing.T) {
 	if len(allReasons) != len(reasons)-1 {

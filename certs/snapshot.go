@@ -14,6 +14,8 @@ type Snapshot struct {
 	self  Peer
 	trust *bundle
 	cert  tls.Certificate
+	// document is what trust is limited by; nil: none yet.
+	document *Document
 }
 
 // Load reads a node's directory. It gives a snapshot only if a peer that holds the same ca.crt would
@@ -84,6 +86,17 @@ func parseNode(path string, data []byte) (*x509.Certificate, error) {
 
 // Self is this node as its peers see it.
 func (s *Snapshot) Self() Peer { return s.self }
+
+// Document is the farm's document that is in force; nil if there is none yet.
+func (s *Snapshot) Document() *Document { return s.document }
+
+// DocumentNumber is the number of that document; 0 if there is none yet.
+func (s *Snapshot) DocumentNumber() uint64 {
+	if s.document == nil {
+		return 0
+	}
+	return s.document.Number
+}
 
 // Authorities are the CAs whose certificates are accepted.
 func (s *Snapshot) Authorities() []Authority { return s.trust.authorities() }

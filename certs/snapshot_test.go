@@ -21,7 +21,10 @@ func TestAWholeSetOfFilesMakesASnapshot(t *testing.T) {
 	want := Peer{
 		Identity:  Identity{"shop", "web1"},
 		Serial:    s.cert.Leaf.SerialNumber.Text(16),
+		Issued:    noon,
 		Issuer:    "peerstate CA shop",
+		IssuerKey: ca.Authority().KeyID,
+		Key:       fingerprint(s.cert.Leaf.RawSubjectPublicKeyInfo),
 		From:      noon.Add(-day),
 		Expires:   noon.Add(DefaultNodeLife),
 		CAExpires: noon.Add(DefaultCALife),

@@ -11,8 +11,11 @@ import (
 // Peer is somebody whose certificate was accepted.
 type Peer struct {
 	Identity
-	Serial    string // hexadecimal
-	Issuer    string // common name of the CA
+	Serial    string    // hexadecimal
+	Issued    time.Time // when it was signed: its serial number tells; otherwise the same as From
+	Issuer    string    // common name of the CA
+	IssuerKey string    // KeyID of the CA
+	Key       string    // its public key: the SHA-256 of the SubjectPublicKeyInfo, hexadecimal
 	From      time.Time
 	Expires   time.Time
 	CAExpires time.Time // of the CA that has signed it
@@ -53,6 +56,9 @@ func (b *bundle) verify(chain []*x509.Certificate, now time.Time, use ...x509.Ex
 	if id.Farm != b.farm {
 		return Peer{}, refuse(AnotherFarm, "the certificate is for the node %q of the farm %q, and this is the farm %q", id.Node, id.Farm, b.farm)
 	}
+	if err := b.revoked.refuses(cert, id.Node); err != nil {
+		return Peer{}, err
+	}
 	if err := checkTime(cert, fmt.Sprintf("the certificate of %q", id.Node), now); err != nil {
 		return Peer{}, err
 	}
@@ -68,14 +74,25 @@ func (b *bundle) verify(chain []*x509.Certificate, now time.Time, use ...x509.Ex
 	if _, err := cert.Verify(x509.VerifyOptions{Roots: b.pool, CurrentTime: now, KeyUsages: use}); err != nil {
 		return Peer{}, refuse(Unfit, "the certificate of %q does not pass: %s", id.Node, clean(err.Error()))
 	}
+	peer := peerOf(cert, id)
+	peer.Issuer = clean(ca.Subject.CommonName)
+	peer.IssuerKey = hex.EncodeToString(ca.SubjectKeyId)
+	peer.CAExpires = ca.NotAfter
+	return peer, nil
+}
+
+// peerOf is what a certificate says about itself, true or not.
+func peerOf(cert *x509.Certificate, id Identity) Peer {
 	return Peer{
 		Identity:  id,
 		Serial:    cert.SerialNumber.Text(16),
-		Issuer:    clean(ca.Subject.CommonName),
+		Issued:    issued(cert),
+		Issuer:    clean(cert.Issuer.CommonName),
+		IssuerKey: hex.EncodeToString(cert.AuthorityKeyId),
+		Key:       fingerprint(cert.RawSubjectPublicKeyInfo),
 		From:      cert.NotBefore,
 		Expires:   cert.NotAfter,
-		CAExpires: ca.NotAfter,
-	}, nil
+	}
 }
 
 // checkTime says when the certificate is valid if now is not within that. Our own time is in the message
