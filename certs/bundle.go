@@ -97,6 +97,13 @@ func (b *bundle) issuerOf(cert *x509.Certificate) *x509.Certificate {
 	return nil
 }
 
+// sameCAs says whether both hold the same CA certificates, in whatever order.
+func (b *bundle) sameCAs(o *bundle) bool {
+	return len(b.cas) == len(o.cas) && !slices.ContainsFunc(b.cas, func(ca *x509.Certificate) bool {
+		return !slices.ContainsFunc(o.cas, ca.Equal)
+	})
+}
+
 // pem is the bundle as ca.crt holds it.
 func (b *bundle) pem() []byte {
 	var data []byte

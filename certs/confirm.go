@@ -48,6 +48,9 @@ func (s *Snapshot) Confirm(nonce []byte) ([]byte, error) {
 	if err := validNonce(nonce); err != nil {
 		return nil, err
 	}
+	if s.unwritten {
+		return nil, fmt.Errorf("document %d is not confirmed: it could not be written here, so that a restart would undo it", s.DocumentNumber())
+	}
 	key, ok := s.cert.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
 		return nil, errors.New("the node's key cannot sign a confirmation")

@@ -73,6 +73,9 @@ func bare(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
 	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok { // of a rename
+		return e.Err
+	}
 	return err
 }
 
@@ -215,6 +218,23 @@ func writeWhole(path string, data []byte) error {
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return broken(path, "see whether the disk is well", "it was written but may not survive a power cut: %w", bare(err))
+	}
+	return nil
+}
+
+// unplaced is what the name of a file ends with until it is put in place, when another file must be there
+// first.
+const unplaced = ".new"
+
+// putInPlace makes the file PATH.new, which was written whole, that of the path. Another process that loads
+// the directory may have done so already.
+func putInPlace(path string) error {
+	err := os.Rename(path+unplaced, path)
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return broken(path, "see whether you may write there", "%s cannot be renamed to it: %w", filepath.Base(path)+unplaced, bare(err))
 	}
 	return nil
 }

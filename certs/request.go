@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -70,6 +71,53 @@ func NewRequest(s *Snapshot, now time.Time) (*Request, error) {
 
 // Bytes is the request for the issuer. They must not be changed.
 func (r *Request) Bytes() []byte { return r.raw }
+
+// Install takes in the issuer's answer, a certificate (DER): it replaces node.crt and node.key in dir, and
+// gives the snapshot with them. The certificate must be for this node and the new key, and one that the
+// CAs and the document in dir accept; otherwise nothing is written. An interruption leaves the old pair or
+// the new one, whichever [Load] finds to belong together.
+func (r *Request) Install(dir string, der []byte, now time.Time) (*Snapshot, error) {
+	if err := r.write(dir, der, now); err != nil {
+		return nil, err
+	}
+	return Load(dir, now)
+}
+
+func (r *Request) write(dir string, der []byte, now time.Time) error {
+	changing.Lock()
+	defer changing.Unlock()
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return errors.New("what the issuer answered to the request for a new certificate is none")
+	}
+	trust, _, _, err := loadTrust(dir, "restore it from a copy, or from another node")
+	if err != nil {
+		return err
+	}
+	peer, err := trust.verifyOwn(cert, now)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the new certificate that the issuer has sent would be refused: %w", err)
+	case peer.Identity != r.self.Identity:
+		return fmt.Errorf("the new certificate that the issuer has sent is for %q, and this node is %q", peer.Node, r.self.Node)
+	case !r.key.PublicKey.Equal(cert.PublicKey):
+		return errors.New("the new certificate that the issuer has sent is for another key than was asked for")
+	}
+	key, err := encodeKey(r.key)
+	if err != nil {
+		return err
+	}
+	// First the key under another name, so that it is there when the certificate is. What a failure leaves of
+	// it stays, since the certificate may have been replaced all the same.
+	path := filepath.Join(dir, NodeKey)
+	if err := writeWhole(path+unplaced, key); err != nil {
+		return err
+	}
+	if err := writeWhole(filepath.Join(dir, NodeCert), encodePEM(pemCertificate, cert.Raw)); err != nil {
+		return err
+	}
+	return putInPlace(path)
+}
 
 // parseRequest is the issuer's side: who asks, and for which key. The present certificate is verified as a
 // peer's, with the revocations of b; an error about that is a [*Refusal].
