@@ -111,6 +111,9 @@ func ParseDocument(data []byte) (*Document, error) {
 	if err := decode("what a farm's document says", w.Payload, MaxDocument, &p); err != nil {
 		return nil, err
 	}
+	if err := ValidFarm(p.Farm); err != nil {
+		return nil, fmt.Errorf("the document is of no farm: %w", err)
+	}
 	d := &Document{
 		Farm:       p.Farm,
 		Number:     p.Number,
@@ -128,7 +131,10 @@ func ParseDocument(data []byte) (*Document, error) {
 	if p.Rotation != nil {
 		d.Rotation = Rotation(*p.Rotation)
 	}
-	return d, d.check()
+	if err := d.check(); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 func (d *Document) setAuthorities(ders [][]byte) error {
@@ -150,9 +156,6 @@ func (d *Document) setAuthorities(ders [][]byte) error {
 
 // check says what makes no sense in it. There is one way only to write what it says, so lists are sorted.
 func (d *Document) check() error {
-	if err := ValidFarm(d.Farm); err != nil {
-		return fmt.Errorf("the document is of no farm: %w", err)
-	}
 	if d.Number == 0 {
 		return errors.New("the document has no number")
 	}

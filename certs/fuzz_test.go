@@ -13,6 +13,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // fixedCA is a CA with the same key in each of the fuzzer's processes, so that they can go on with each
@@ -149,6 +153,113 @@ func FuzzFiles(f *testing.F) {
 			if err != nil || !again.Equal(key) {
 				t.Errorf("a key changes when it is written: %v", err)
 			}
+		}
+	})
+}
+
+// FuzzParseDocument reads arbitrary bytes as a document, as they are and as what the CA has signed. What is
+// read says the same when it is made and read again, and only what the CA has signed is believed.
+func FuzzParseDocument(f *testing.F) {
+	ca := fixedCA(f)
+	for _, revoked := range [][]Revocation{nil, {{Node: "web1", Before: noon, At: noon, Keys: []string{strings.Repeat("ab", 32)}}}} {
+		d := newDocument(f, ca, 7, revoked...)
+		f.Add(d.Bytes())
+		f.Add(d.payload)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if d, err := ParseDocument(data); err == nil {
+			sameAgain(t, ca, d)
+		} else if len(err.Error()) > 700 || strings.ContainsFunc(err.Error(), func(c rune) bool { return c < ' ' || c > '~' }) {
+			t.Errorf("refused with %q", err)
+		}
+		signature, err := signPayload(ca.key, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := encoding.Marshal(documentWire{data, []documentSignature{signature}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := ParseDocument(whole); err == nil {
+			if !d.signedBy(ca.cert) {
+				t.Error("what the CA has signed is not believed")
+			}
+			sameAgain(t, ca, d)
+		}
+	})
+}
+
+func sameAgain(t *testing.T, ca *CA, d *Document) {
+	t.Helper()
+	again, err := signDocument(*d, d.trust, ca.key)
+	if err != nil {
+		t.Fatalf("%v cannot be made: %v", d, err)
+	}
+	if diff := cmp.Diff(*d, *again, cmpopts.IgnoreUnexported(Document{}), cmpopts.EquateEmpty()); diff != "" || !d.trust.sameCAs(again.trust) {
+		t.Errorf("made again it says something else: %s", diff)
+	}
+	// Whoever it revokes is refused, and nobody gets in by it.
+	cert := forge(t, ca, noon, func(*x509.Certificate) {}).Leaf
+	err = ca.trust.under(d).revoked.refuses(cert, "web1")
+	for _, r := range d.Revoked {
+		if r.Node == "web1" && !r.Lifted && !noon.After(r.Before) && err == nil {
+			t.Error("whoever it revokes is let in")
+		}
+	}
+}
+
+// FuzzParseRequest reads arbitrary bytes as a request for a new certificate. Only the node that has one can
+// make such a request, and for the key only that it has proven.
+func FuzzParseRequest(f *testing.F) {
+	ca := fixedCA(f)
+	dir := f.TempDir()
+	if _, err := ca.Issue(dir, "web1", DefaultNodeLife, noon); err != nil {
+		f.Fatal(err)
+	}
+	s := load(f, dir)
+	f.Add(newRequest(f, s, noon).Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if peer, key, err := parseRequest(data, ca.trust, noon); err == nil && (peer.Node != "web1" || key == nil) {
+			t.Errorf("%v asks for %v", peer, key)
+		}
+		// As a stranger would make it: with parts of his own and our node's certificate.
+		var w requestWire
+		if decode("", data, MaxRequest, &w) != nil {
+			return
+		}
+		w.Certificate = s.cert.Leaf.Raw
+		own, err := newKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.Signature, err = signText(own, w.text("farm")); err != nil {
+			t.Fatal(err)
+		}
+		if data, err = encoding.Marshal(w); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := parseRequest(data, ca.trust, noon); err == nil {
+			t.Error("a stranger gets a certificate")
+		}
+	})
+}
+
+// FuzzConfirmed reads arbitrary bytes as a confirmation, for a nonce that nobody has answered.
+func FuzzConfirmed(f *testing.F) {
+	now := time.Now()
+	ca := newCA(f, "farm", now)
+	s := newNode(f, ca, "web1", now)
+	data, err := s.Confirm(nonce)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	fresh := bytes.Repeat([]byte{9}, MinNonce)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if c, err := s.Confirmed(data, fresh); err == nil {
+			t.Errorf("%v has confirmed what it was not asked", c)
+		} else if len(err.Error()) > 700 || strings.ContainsFunc(err.Error(), func(c rune) bool { return c < ' ' || c > '~' }) {
+			t.Errorf("refused with %q", err)
 		}
 	})
 }

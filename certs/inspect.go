@@ -15,6 +15,7 @@ type Report struct {
 	Node        *Peer       // what node.crt says, true or not; nil if there is none that can be read
 	Authorities []Authority // what ca.crt trusts
 	Signing     string      // KeyID of the authority that ca.key belongs to; empty if there is none
+	Document    *Document   // what the farm's issuer has said last; nil if there is none that can be believed
 	Problems    []error     // why it cannot be used, each in one line with what to do
 	Warnings    []string    // what to do something about soon
 }
@@ -43,11 +44,18 @@ func Inspect(dir string, now time.Time) (*Report, error) {
 	return r, nil
 }
 
-// readAuthorities takes what it can get: whoever uses the bundle reports what is wrong with it.
+// readAuthorities takes what it can get: whoever uses the files reports what is wrong with them.
 func (r *Report) readAuthorities(dir string) {
-	if trust, err := loadBundle(dir, ""); err == nil {
-		r.Farm = trust.farm
-		r.Authorities = trust.authorities()
+	trust, err := loadBundle(dir, "")
+	if err != nil {
+		return
+	}
+	r.Farm = trust.farm
+	r.Authorities = trust.authorities()
+	if d, _, err := loadDocument(dir, trust); err == nil && d != nil {
+		r.Document = d
+	} else if d, err := readDocument(filepath.Join(dir, DocumentFile)); err == nil && d != nil && d.signedByAny(trust) { // a CA's
+		r.Document = d
 	}
 }
 
@@ -76,7 +84,12 @@ func (r *Report) inspectNode(dir string, now time.Time) {
 			r.Node = &peer
 		}
 	}
-	s, err := Load(dir, now)
+	changing.Lock()
+	s, unfinished, err := look(dir, now)
+	changing.Unlock()
+	for _, path := range unfinished {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%s: replacing it was interrupted; the node completes that when it starts", path))
+	}
 	if err != nil {
 		r.Problems = append(r.Problems, err)
 	} else {

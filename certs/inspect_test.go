@@ -38,6 +38,56 @@ func TestAReportShowsWhatADirectoryHolds(t *testing.T) {
 	}
 }
 
+func TestAReportShowsTheFarmsDocument(t *testing.T) {
+	ca := newCA(t, "shop", noon)
+	d := newDocument(t, ca, 7, Revocation{Node: "web2", Before: noon})
+	node := issue(t, ca, "web1", noon)
+	accept(t, node, load(t, node), d)
+	put(t, ca.dir, DocumentFile, d.Bytes())
+	for _, dir := range []string{node, ca.dir} {
+		if r := inspect(t, dir, noon); !r.Document.Equal(d) || len(r.Problems)+len(r.Warnings) != 0 {
+			t.Errorf("%s: %v, problems %v, warnings %v", dir, r.Document, r.Problems, r.Warnings)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"junk":       []byte("junk"),
+		"another CA": newDocument(t, newCA(t, "shop", noon), 7).Bytes(),
+	} {
+		put(t, node, filepath.Join(StateDir, DocumentFile), data)
+		if r := inspect(t, node, noon); r.Document != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Error(), DocumentFile) {
+			t.Errorf("%s: %v, problems %v", name, r.Document, r.Problems)
+		}
+	}
+}
+
+func TestANodeThatIsRevokedIsAProblem(t *testing.T) {
+	ca := newCA(t, "shop", noon)
+	dir := issue(t, ca, "web1", noon)
+	if err := MakeDir(filepath.Join(dir, StateDir)); err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, filepath.Join(StateDir, DocumentFile), newDocument(t, ca, 7, Revocation{Node: "web1", Before: noon}).Bytes())
+	r := inspect(t, dir, noon)
+	if len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Error(), "revoked: ") || r.Node == nil || r.Document == nil {
+		t.Errorf("problems %v, node %v", r.Problems, r.Node)
+	}
+}
+
+func TestAReportTellsOfWhatWasInterruptedAndLeavesItAlone(t *testing.T) {
+	ca := newCA(t, "shop", noon)
+	dir := issue(t, ca, "web1", noon)
+	rename(t, filepath.Join(dir, NodeKey), filepath.Join(dir, NodeKey+unplaced))
+	for range 2 {
+		r := inspect(t, dir, noon)
+		if len(r.Problems) != 0 || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "interrupted") {
+			t.Errorf("problems %v, warnings %v", r.Problems, r.Warnings)
+		}
+	}
+	if exists(t, filepath.Join(dir, NodeKey)) {
+		t.Error("it was completed")
+	}
+}
+
 func TestAReportShowsWhatCanBeReadOfABrokenDirectory(t *testing.T) {
 	ca := newCA(t, "shop", noon)
 	for name, c := range map[string]struct {
