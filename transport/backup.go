@@ -54,13 +54,13 @@ const (
 
 // backUp tells the store who can keep backups, whenever that changes, and sends them what it has for them.
 func (m *Mesh) backUp() {
-	senders := map[*link]context.CancelFunc{}
+	senders := map[*standing]context.CancelFunc{}
 	var before []store.Keeper
 	for {
 		m.mu.Lock()
 		change := m.change
 		var keepers []store.Keeper
-		links := map[*link]bool{}
+		links := map[*standing]*link{}
 		for _, n := range m.nodes {
 			k := store.Keeper{Peer: store.Peer{Node: n.name, Instance: n.instance}, Preferred: m.prefers(n)}
 			switch {
@@ -69,7 +69,7 @@ func (m *Mesh) backUp() {
 			case n.link != nil:
 				// Not before both know what both hold, or each double would show here, one by one.
 				k.Linked = n.suspect.IsZero() && n.met
-				links[n.link] = true
+				links[n.link.standing] = n.link
 			case n.way() == nil && n.state != Connecting || n.instance == 0:
 				continue
 			}
@@ -81,16 +81,16 @@ func (m *Mesh) backUp() {
 			m.store.SetKeepers(keepers)
 			before = keepers
 		}
-		for l, stop := range senders {
-			if !links[l] {
+		for s, stop := range senders {
+			if links[s] == nil {
 				stop()
-				delete(senders, l)
+				delete(senders, s)
 			}
 		}
-		for l := range links {
-			if senders[l] == nil {
+		for s, l := range links {
+			if senders[s] == nil {
 				ctx, stop := context.WithCancel(m.ctx)
-				senders[l] = stop
+				senders[s] = stop
 				m.start(func() { l.sendBackups(ctx) })
 			}
 		}
@@ -129,15 +129,13 @@ func (m *Mesh) prefers(n *node) bool {
 	return true
 }
 
-// sendBackups sends over a link what the store has for its node, until ctx ends, which says that the link
-// is not the one to use any more, or the link does.
+// sendBackups sends over a link, and over those that take its place, what the store has for its node, until
+// ctx ends, which says that the node is not linked without a gap any more.
 func (l *link) sendBackups(ctx context.Context) {
 	m := l.mesh
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(l.conn.Context(), cancel)()
 	out := m.store.Outbox(store.Peer{Node: l.node.name, Instance: l.instance})
 	for out != nil && ctx.Err() == nil {
+		l = l.latest()
 		if err := l.sendFrom(ctx, out); err != nil && ctx.Err() == nil {
 			m.log.Debug("backups could not be sent; they are sent again", "peer", l.node.name, "error", err)
 			select {
@@ -148,20 +146,27 @@ func (l *link) sendBackups(ctx context.Context) {
 	}
 }
 
-// sendFrom sends what is in an outbox on one stream, until something goes wrong.
+// sendFrom sends what is in an outbox on one stream, until something goes wrong, or another link takes this
+// one's place. Then it takes no more and waits for what the keeper says to what was sent, so that nothing is
+// sent twice, or in another order.
 func (l *link) sendFrom(ctx context.Context, out *store.Outbox) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	taking, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(l.used, stop)()
 	window := make(chan *store.Parcel, keepWindow)
-	batch, err := out.Take(ctx, keepBatch) // a stream that nothing is sent on does not exist for the other side
+	batch, err := out.Take(taking, keepBatch) // a stream that nothing is sent on does not exist for the other side
 	if err != nil {
-		return err
+		return context.Cause(ctx) // nil: the link has been replaced
 	}
 	s, err := l.open(ctx)
 	if err != nil {
 		failed(batch)
 		return err
 	}
+	l = s.link
+	defer context.AfterFunc(l.conn.Context(), func() { cancel(context.Cause(l.conn.Context())) })()
 	defer s.end()
 	defer context.AfterFunc(ctx, func() { s.CancelRead(streamGivenUp) })()
 	answers := make(chan struct{})
@@ -187,12 +192,25 @@ func (l *link) sendFrom(ctx context.Context, out *store.Outbox) error {
 			failed(batch[i:])
 			break
 		}
-		batch, err = out.Take(ctx, keepBatch)
+		if batch = nil; taking.Err() == nil { // Take gives what there is even if its context has ended
+			batch, err = out.Take(taking, keepBatch)
+		}
+		if batch == nil {
+			if ctx.Err() == nil {
+				err = s.Close() // the keeper answers what it has got, and ends the stream
+			}
+			break
+		}
 	}
 	cause := context.Cause(ctx)
-	cancel(err)
+	if batch != nil || err != nil || cause != nil {
+		cancel(err)
+	}
 	<-answers
 	close(window)
+	if batch == nil && err == nil && cause == nil && len(window) == 0 {
+		return nil
+	}
 	for p := range window {
 		p.Failed()
 	}

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/quic-go/quic-go"
 )
 
 // Pauses between tries. A node that is back is found within the longer one.
@@ -64,6 +62,9 @@ func (d *dialler) run() {
 	pause := dialSoon
 	for d.unlinked() {
 		begun := time.Now()
+		d.mesh.mu.Lock()
+		reloaded := d.mesh.reloaded
+		d.mesh.mu.Unlock()
 		err := d.try()
 		var refused *refusedError
 		switch {
@@ -85,6 +86,8 @@ func (d *dialler) run() {
 		t := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-t.C:
+		case <-reloaded: // whoever was refused may be accepted now
+			t.Stop()
 		case <-d.mesh.ctx.Done():
 			t.Stop()
 			return
@@ -197,29 +200,15 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 	m := d.mesh
 	ctx, cancel := context.WithTimeout(m.ctx, 2*helloTimeout)
 	defer cancel()
-	conn, err := m.quic.Dial(ctx, to, m.config.Certs.DialTLS(alpn), quicConfig())
-	if err != nil {
-		return m.dialError(to, err)
+	l, err := m.call(ctx, to, 0)
+	if errors.Is(err, errLinked) {
+		d.found(l.peer.Node, to)
+		return nil // the other way round
 	}
-	l, err := m.introduce(ctx, conn)
 	if err != nil {
-		code := closeRefused
-		if errors.Is(err, errFrame) {
-			m.metrics.misbehaved.Inc()
-			code = closeMisbehaved
-		}
-		if cause := context.Cause(conn.Context()); cause != nil {
-			err = cause
-		}
-		err = m.dialError(to, err)
-		// The listener hears of it; an error would be that it is closed already.
-		_ = conn.CloseWithError(code, "no link")
-		if l != nil {
-			d.found(l.peer.Node, to)
-			return nil // linked already: the other way round
-		}
 		return err
 	}
+	defer m.dismiss(l)
 	code, text := m.contest(ctx, l)
 	if l.peer.Node == m.me {
 		m.twin(m.me, to.String()) // it should have refused
@@ -231,14 +220,40 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 	}
 	d.found(l.peer.Node, to)
 	cancel()
-	if old, used := m.install(l); used {
-		m.begin(l, old)
-		return nil
+	return m.useDialled(l)
+}
+
+// call makes a connection on which a hello was answered. The caller dismisses it. With errLinked, the other side
+// says that the two are linked already, and the connection has ended.
+func (m *Mesh) call(ctx context.Context, to net.Addr, generation uint64) (*link, error) {
+	config, mine := m.dialTLS()
+	conn, err := m.quic.Dial(ctx, to, config, quicConfig())
+	if err != nil {
+		return nil, m.dialError(to, err)
 	}
-	// The other side may use it until it hears of the better one.
-	m.wg.Go(l.retire)
-	l.run()
-	return nil
+	l, err := m.admit(conn, mine)
+	if err == nil {
+		l.generation = generation
+		err = m.introduce(ctx, l)
+	}
+	if err == nil {
+		return l, nil
+	}
+	defer m.dismiss(l)
+	code := closeRefused
+	if errors.Is(err, errFrame) {
+		m.metrics.misbehaved.Inc()
+		code = closeMisbehaved
+	}
+	if cause := context.Cause(conn.Context()); cause != nil && !errors.Is(err, errLinked) {
+		err = cause
+	}
+	// The listener hears of it; an error would be that it is closed already.
+	_ = conn.CloseWithError(code, "no link")
+	if errors.Is(err, errLinked) {
+		return l, err
+	}
+	return nil, m.dialError(to, err)
 }
 
 // dialError makes of a failed handshake what an operator can read.
@@ -249,59 +264,54 @@ func (m *Mesh) dialError(to net.Addr, err error) error {
 	return explain(err)
 }
 
-// introduce says hello on a new connection. With a link and an error, the other side says that the
-// two are linked already.
-func (m *Mesh) introduce(ctx context.Context, conn *quic.Conn) (*link, error) {
-	peer, err := m.config.Certs.Peer(conn.ConnectionState().TLS)
+// introduce says hello on a new connection. errLinked: the other side says that the two are linked already.
+func (m *Mesh) introduce(ctx context.Context, l *link) error {
+	control, err := l.conn.OpenStreamSync(ctx)
 	if err != nil {
-		return nil, err
-	}
-	control, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := control.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
-		return nil, err
+		return err
 	}
 	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
-		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
+		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Generation: l.generation})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k, data, err := readFrame(control)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	l := &link{mesh: m, conn: conn, peer: peer, dialled: true, control: control, pongs: map[uint64]pingSent{}}
+	l.dialled, l.control = true, control
 	switch k {
 	case kindWelcome:
 		var w welcome
 		if err := decode(data, &w); err != nil {
-			return nil, err
+			return err
 		}
 		if w.Version < minVersion || w.Version > maxVersion {
-			return nil, fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
+			return fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
 		}
 		l.instance, l.holds, l.site, l.program = w.Instance, w.Holds, plain(w.Site), plain(w.Program)
-		return l, control.SetDeadline(time.Time{})
+		return control.SetDeadline(time.Time{})
 	case kindRefuse:
 		var r refuse
 		if err := decode(data, &r); err != nil {
-			return nil, err
+			return err
 		}
 		return m.refusedBy(l, r)
 	}
-	return nil, fmt.Errorf("%w: kind %d in answer to a hello", errFrame, k)
+	return fmt.Errorf("%w: kind %d in answer to a hello", errFrame, k)
 }
 
-func (m *Mesh) refusedBy(l *link, r refuse) (*link, error) {
+func (m *Mesh) refusedBy(l *link, r refuse) error {
 	switch r.Code {
 	case refusedDuplicate:
-		return l, errors.New(plain(r.Text))
+		return errLinked
 	case refusedSelf:
-		return nil, errSelf
+		return errSelf
 	case refusedTwin:
 		m.twin(m.me, l.conn.RemoteAddr().String())
 	}
-	return nil, &refusedError{fmt.Sprintf("%s refuses: %s", l.peer.Node, plain(r.Text))}
+	return &refusedError{fmt.Sprintf("%s refuses: %s", l.peer.Node, plain(r.Text))}
 }

@@ -50,9 +50,7 @@ type DrainProgress struct {
 func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	m.store.Leave()
 	for _, l := range m.takers(nil) {
-		l.mu.Lock()
-		l.send(kindLeave, bye{})
-		l.mu.Unlock()
+		l.say(kindLeave, bye{})
 	}
 	begun := time.Now()
 	var given atomic.Int64
@@ -397,9 +395,8 @@ func (m *Mesh) GoodBye(ctx context.Context) error {
 	var all sync.WaitGroup
 	for _, l := range m.takers(nil) {
 		all.Go(func() {
-			l.mu.Lock()
-			l.send(kindBye, bye{})
-			l.mu.Unlock()
+			l = l.latest()
+			l.say(kindBye, bye{})
 			if !l.alive(ctx) { // its pong comes after it has read the good-bye
 				m.log.Warn("a node could not be told that this one leaves; it will wait for it", "peer", l.node.name)
 			}

@@ -29,9 +29,7 @@ func (m *Mesh) tellForget(name string, from *link) {
 		if l == from {
 			continue
 		}
-		l.mu.Lock()
-		l.send(kindForget, forget{Node: name})
-		l.mu.Unlock()
+		l.say(kindForget, forget{Node: name})
 	}
 }
 

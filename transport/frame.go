@@ -21,7 +21,9 @@ import (
 //	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
 //	          then pings and pongs in both directions for as long as the link lives, and at times
 //	          nodes (whom the sender knows), leave (it hands its sessions over), bye (it stops and
-//	          holds nothing) and forget (a node will not come back)
+//	          holds nothing), forget (a node will not come back), renew (the dialler is to make a new
+//	          link: this one knows the sender by an old certificate) and done (another link is used
+//	          instead, and the sender opens no more streams on this one)
 //	ping      in place of a hello: pong comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
@@ -58,6 +60,8 @@ const (
 	kindLeave
 	kindLinks
 	kindVia
+	kindRenew
+	kindDone
 )
 
 const (
@@ -81,6 +85,8 @@ type hello struct {
 	Clock    int64  `cbor:"5,keyasint"` // ns since 1970
 	Program  string `cbor:"6,keyasint,omitempty"`
 	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
+	// Generation is 0, or one more than that of the link which this one is to replace (renew.go).
+	Generation uint64 `cbor:"8,keyasint,omitempty"`
 }
 
 // welcome accepts a hello.

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,10 +16,6 @@ import (
 
 // helloTimeout is how long a connection has to become a link.
 const helloTimeout = 5 * time.Second
-
-// listenTLS is the configuration for those who dial this node. Certificates are judged in it, and
-// nowhere else is anybody let in.
-func (m *Mesh) listenTLS() *tls.Config { return m.config.Certs.ListenTLS(alpn) }
 
 // listen takes connections until the mesh is closed. They come before their handshake is complete,
 // so that one which fails is heard of, too.
@@ -63,9 +58,15 @@ func (m *Mesh) welcome(conn *quic.Conn) {
 
 // greet reads a hello and answers it. If the link stands in the end it is served until it ends.
 func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
-	peer, err := m.config.Certs.Peer(conn.ConnectionState().TLS)
+	mine := presented(conn)
+	if mine == nil {
+		return errors.New("a handshake without a hello")
+	}
+	l, err := m.admit(conn, mine)
+	defer m.dismiss(l)
 	if err != nil {
-		return err // crypto/tls has asked the same before
+		l.unwanted(err, false) // crypto/tls has asked the same before
+		return err
 	}
 	control, err := conn.AcceptStream(ctx)
 	if err != nil {
@@ -87,17 +88,23 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	default:
 		err = fmt.Errorf("%w: kind %d instead of a hello", errFrame, k)
 	}
+	if err == nil && h.Generation > maxGeneration {
+		err = fmt.Errorf("%w: a link of generation %d", errFrame, h.Generation)
+	}
 	if err != nil {
 		return err
 	}
-	l := &link{mesh: m, conn: conn, peer: peer, instance: h.Instance, holds: h.Holds, site: plain(h.Site), program: plain(h.Program),
-		control: control, pongs: map[uint64]pingSent{}}
+	l.control, l.instance, l.holds, l.site, l.program, l.generation = control, h.Instance, h.Holds, plain(h.Site), plain(h.Program), h.Generation
 	code, text := m.judge(ctx, l, h)
 	var old *link
 	if code == 0 {
-		var used bool
-		if old, used = m.accept(l, min(h.Max, maxVersion)); !used {
+		old, err = m.accept(l, min(h.Max, maxVersion))
+		switch {
+		case errors.Is(err, errLinked):
 			code, text = refusedDuplicate, linkedAlready
+		case err != nil && !errors.Is(err, errUnconfirmed):
+			l.unwanted(err, false)
+			return err
 		}
 	}
 	if code != 0 {
@@ -116,20 +123,25 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	}
 	// quic-go gives no error here; a deadline left over would only end the link.
 	_ = control.SetDeadline(time.Time{})
-	m.begin(l, old)
+	if err == nil {
+		m.begin(l, old)
+	} else {
+		defer time.AfterFunc(helloTimeout, l.giveUpWaiting).Stop()
+	}
+	l.run()
 	return nil
 }
 
 // accept installs a link that was dialled by the other side, and says welcome. The link stands before it
 // is answered: who reads the answer may ask at once. No ping gets in front of the welcome.
-func (m *Mesh) accept(l *link, v int) (old *link, used bool) {
+func (m *Mesh) accept(l *link, v int) (old *link, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old, used = m.install(l); used {
+	if old, err = m.install(l); err == nil || errors.Is(err, errUnconfirmed) {
 		l.send(kindWelcome, welcome{Version: v, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
 			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
 	}
-	return old, used
+	return old, err
 }
 
 // lookedAt answers a node that only wants to know whether it would be let in (see Probe).
@@ -181,7 +193,7 @@ func (m *Mesh) contest(ctx context.Context, l *link) (refusalCode, string) {
 		return 0, ""
 	}
 	if !old.alive(ctx) {
-		old.close(closeReplaced, "it gives no sign of life")
+		old.closeAll(closeReplaced, "it gives no sign of life")
 		return 0, ""
 	}
 	if old.instance == l.instance {
@@ -218,38 +230,84 @@ func (m *Mesh) twin(name, addr string) {
 		"name", name, "refused", addr)
 }
 
-// better says whether a link takes the place of another that lives: of two that were dialled from both
-// sides, the one that the smaller name has dialled is used. Of two from one side it is the first.
+// better says whether a link takes the place of another that lives: one of a later generation does. Of two
+// that were dialled from both sides, the one that the smaller name has dialled is used. Of two from one side
+// it is the first.
 func (m *Mesh) better(l, old *link) bool {
-	return l.instance == old.instance && l.dialled != old.dialled && l.dialled == (m.me < l.peer.Node)
+	if l.instance != old.instance || l.generation != old.generation {
+		return l.instance == old.instance && l.generation > old.generation
+	}
+	return l.dialled != old.dialled && l.dialled == (m.me < l.peer.Node)
 }
 
-// install makes l the link to its node and gives the one that it replaces; used is false when there is
-// one already that stays.
-func (m *Mesh) install(l *link) (old *link, used bool) {
+// install makes l the link to its node and gives the one that it replaces. The error is errLinked when
+// there is one already that stays, errUnconfirmed when it has to wait for its dialler (renew.go), or says why the
+// other side's certificate is not accepted any more.
+func (m *Mesh) install(l *link) (old *link, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	n := m.nodes[l.peer.Node]
+	if n == nil || n.link == nil || l.dialled || l.generation == 0 || !n.link.lives(l.instance) || !m.better(l, n.link) {
+		return m.take(l)
+	}
+	if err := m.unjudged(l); err != nil {
+		return nil, err
+	}
+	if len(m.linksTo(n)) > maxSpare {
+		return nil, errLinked
+	}
+	l.node, l.standing, l.waits, l.waited = n, n.link.standing, true, true
+	return nil, errUnconfirmed
+}
+
+// lives tells whether a link has not ended, and is with that run of its node.
+func (l *link) lives(instance uint64) bool {
+	return l.instance == instance && l.conn.Context().Err() == nil
+}
+
+// take is install without waiting. m.mu is held.
+func (m *Mesh) take(l *link) (old *link, err error) {
+	if err := m.unjudged(l); err != nil {
+		return nil, err
+	}
 	n := m.node(l.peer.Node)
 	old, l.node = n.link, n
-	if old != nil && old.instance == l.instance && old.conn.Context().Err() == nil && !m.better(l, old) {
-		return nil, false
+	live := old != nil && old.lives(l.instance)
+	if live && !m.better(l, old) {
+		l.replacedBy(old)
+		return nil, errLinked
 	}
-	l.since = time.Now()
+	l.begun = time.Now()
+	l.since = l.begun
+	if live && !l.waited {
+		l.standing = old.standing
+	}
+	if old != nil && old.standing == l.standing {
+		l.since = old.since
+		old.replacedBy(l)
+	}
 	for _, d := range m.diallers {
 		if d.node == "" && slices.Contains(d.resolved, l.conn.RemoteAddr().String()) {
 			d.node = n.name // it was quicker than this node's own dialling
 		}
 	}
 	m.linked(n, l)
-	return old, true
+	return old, nil
 }
 
-// begin serves a link that was installed, until it ends.
+// begin says on a link that was installed what is to be said first, and drains the one that it replaces.
 func (m *Mesh) begin(l, old *link) {
 	if old != nil && old.instance == l.instance {
 		m.wg.Go(old.retire)
 	} else if old != nil {
-		old.close(closeReplaced, "the node has started anew")
+		m.mu.Lock()
+		all := m.linksTo(l.node)
+		m.mu.Unlock()
+		for _, o := range all {
+			if o.instance != l.instance {
+				o.close(closeReplaced, "the node has started anew")
+			}
+		}
 	}
 	if m.ctx.Err() != nil {
 		l.close(closeBye, "the node stops")
@@ -263,7 +321,7 @@ func (m *Mesh) begin(l, old *link) {
 	m.tell(l)
 	m.resolve(l.node.name)
 	m.wg.Go(func() { m.meet(l) })
-	l.run()
+	m.refresh(l)
 }
 
 // logRefusal says in one plain line why a handshake failed, on whichever side, and gives that line; "" if

@@ -30,7 +30,7 @@ func (m *Mesh) join() {
 // hasJoined: nobody is waited for. m.mu is held.
 func (m *Mesh) hasJoined() bool {
 	for _, n := range m.nodes {
-		if n.link != nil && !n.link.listed || n.way() == nil && n.state == Connecting {
+		if n.link != nil && !n.link.listed.Load() || n.way() == nil && n.state == Connecting {
 			return false
 		}
 	}

@@ -2,7 +2,9 @@ package transport
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"peerstate/store"
@@ -54,7 +56,10 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 		if err := s.SetReadDeadline(time.Time{}); err != nil {
 			return err
 		}
-		if _, err := r.Peek(1); err != nil {
+		switch _, err := r.Peek(1); {
+		case errors.Is(err, io.EOF):
+			return nil // all was answered; the next ones come on another stream
+		case err != nil:
 			return err
 		}
 		if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {

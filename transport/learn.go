@@ -38,9 +38,7 @@ func (m *Mesh) tell(l *link) {
 		list.Nodes = append(list.Nodes, nodeInfo{Name: n.name, Addr: m.addrOf(n), Site: n.site, Up: n.link != nil, Instance: n.instance})
 	}
 	m.mu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.send(kindNodes, list)
+	l.say(kindNodes, list)
 }
 
 // addrOf gives the address to name to others: the one in the settings, which may be a name that moves,
@@ -64,8 +62,7 @@ func (l *link) learn(data []byte) error {
 	m := l.mesh
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !l.listed {
-		l.listed = true
+	if !l.listed.Swap(true) {
 		m.changed()
 	}
 	for _, info := range list.Nodes {

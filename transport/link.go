@@ -38,15 +38,13 @@ type link struct {
 	site     string
 	program  string
 	holds    bool // it held sessions when it was linked
-	listed   bool // under Mesh.mu: it has told whom it knows
 	dialled  bool // by this node
 	since    time.Time
 	control  *quic.Stream
-	suspect  atomic.Bool
-	leaving  atomic.Bool  // the other side hands its sessions over and takes nothing in
-	drained  atomic.Bool  // the other side has said good-bye with nothing left over
 	streams  atomic.Int64 // that are open, in both directions
-	bad      sync.Once    // it has been closed for misbehaviour
+	moved    atomic.Int64 // how often something was read or written on one of them
+	*standing
+	renewal
 	// gate keeps a session from being taken in over a link after others were told that the run at its
 	// other end is over. It may be locked while Mesh.mu is, and nothing but the store while it is.
 	gate    sync.RWMutex
@@ -60,6 +58,16 @@ type link struct {
 	mu    sync.Mutex
 	sent  uint64              // number of the last ping
 	pongs map[uint64]pingSent // pings without a pong yet
+}
+
+// standing is what is known of the node at the other end for as long as links to one run of it take each
+// other's place without a gap. They share it.
+type standing struct {
+	suspect atomic.Bool
+	listed  atomic.Bool // it has told whom it knows
+	leaving atomic.Bool // it hands its sessions over and takes nothing in
+	drained atomic.Bool // it has said good-bye with nothing left over
+	bad     sync.Once   // it has been closed for misbehaviour
 }
 
 type pingSent struct {
@@ -101,6 +109,20 @@ func (l *link) close(code quic.ApplicationErrorCode, reason string) {
 	_ = l.conn.CloseWithError(code, reason)
 }
 
+// closeAll ends all links to the node at once, also those that have been replaced.
+func (l *link) closeAll(code quic.ApplicationErrorCode, reason string) {
+	l.close(code, reason)
+	if l.far {
+		return
+	}
+	l.mesh.mu.Lock()
+	all := l.mesh.linksTo(l.node)
+	l.mesh.mu.Unlock()
+	for _, o := range all {
+		o.close(code, reason)
+	}
+}
+
 // run serves a link until it ends. The node has been made up before.
 func (l *link) run() {
 	m := l.mesh
@@ -124,9 +146,19 @@ func (l *link) run() {
 	reason := closeReason(cause)
 	l.shut()
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if l.node.link != l || m.closed {
+		m.mu.Unlock()
 		return // another link has taken its place
+	}
+	if next, err := m.standIn(l); err == nil {
+		m.mu.Unlock()
+		m.begin(next, l)
+		return
+	}
+	defer m.mu.Unlock()
+	for _, old := range m.linksTo(l.node) {
+		old.shut() // replaced links take nothing in either when the node is said to be gone
+		m.wg.Go(func() { old.close(closeReplaced, "the link that was used instead has ended") })
 	}
 	m.unlinked(l.node, reason)
 	if l.drained.Load() {
@@ -180,42 +212,8 @@ func (l *link) misbehaved(err error) {
 			return
 		}
 		l.mesh.log.Error("a peer sent what no peer sends; its link is closed", "peer", l.node.name, "error", err)
-		l.close(closeMisbehaved, "malformed frames")
+		l.closeAll(closeMisbehaved, "malformed frames")
 	})
-}
-
-// retire closes a link that another one replaces, when nothing is under way on it any more, or
-// after a minute.
-func (l *link) retire() {
-	t := time.NewTicker(100 * time.Millisecond)
-	defer t.Stop()
-	quiet := 0
-	for range 600 {
-		select {
-		case <-l.conn.Context().Done():
-			return
-		case <-t.C:
-		}
-		if quiet++; l.streams.Load() > 0 {
-			quiet = 0
-		}
-		if quiet == 5 {
-			break
-		}
-	}
-	l.close(closeReplaced, "another link is used")
-}
-
-// verify asks again whether the peer's certificate is good: TLS does so only once.
-func (l *link) verify() {
-	if _, err := l.mesh.config.Certs.Peer(l.conn.ConnectionState().TLS); err != nil {
-		l.mesh.log.Error("a peer's certificate is no longer accepted; its link is closed", "peer", l.node.name, "reason", err)
-		reason := "certificate no longer accepted"
-		if r, ok := certs.RefusalOf(err); ok {
-			reason += ": " + r.Reason.String()
-		}
-		l.close(closeUnwanted, reason)
-	}
 }
 
 // ping sends a ping; the returned channel is closed when its pong is here.
@@ -230,6 +228,14 @@ func (l *link) ping() <-chan struct{} {
 	l.pongs[l.sent] = p
 	l.send(kindPing, ping{N: l.sent, Clock: p.at.UnixNano(), Sessions: l.mesh.sessions.Load()})
 	return p.pong
+}
+
+// say sends a frame to the node, on the link that is in use.
+func (l *link) say(k kind, header any) {
+	l = l.latest()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send(k, header)
 }
 
 // send writes a frame to the control stream, without waiting: when there is no room the other side has
@@ -248,6 +254,9 @@ func (l *link) send(k kind, header any) {
 func (l *link) readControl() {
 	for {
 		k, data, err := readFrame(l.control)
+		if err == nil {
+			l.confirm()
+		}
 		if err == nil {
 			err = l.controlFrame(k, data)
 		}
@@ -277,6 +286,11 @@ func (l *link) controlFrame(k kind, data []byte) error {
 		return l.forgotten(data)
 	case kindNodes:
 		return l.learn(data)
+	case kindRenew:
+		return l.toRenew()
+	case kindDone:
+		l.itsDone.Store(true)
+		return nil
 	}
 	var p ping
 	if err := decode(data, &p); err != nil {

@@ -312,7 +312,7 @@ func TestALinkThatDiesIsNoticedAndItsNodeIsOutAndThenLost(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		p := a.peer("b")
 		if p.State != Up || p.Reason != "" || p.RTT < 20*time.Millisecond || p.RTT > 25*time.Millisecond ||
-			p.Site != "site-b" || p.Addr != b.addr.String() || time.Since(p.Since) < 10*time.Second || p.Expires.IsZero() {
+			p.Site != "site-b" || p.Addr != b.addr.String() || time.Since(p.Since) < 10*time.Second || p.Cert.Expires.IsZero() {
 			t.Errorf("while it is up: %+v", p)
 		}
 		b.kill()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +26,7 @@ const alpn = "peerstate/1"
 
 // Config says how a mesh is to be made.
 type Config struct {
-	Certs *certs.Snapshot // who this node is, and whom it trusts
+	Certs *certs.Snapshot // who this node is, and whom it trusts, until SetCerts gives another
 	Store *store.Store
 	// Instance is this run of the node: random, and the same that the store has.
 	Instance uint64
@@ -52,7 +54,8 @@ type Config struct {
 // concurrent use.
 type Mesh struct {
 	config  Config
-	me      string // this node's name
+	me      string                         // this node's name
+	certs   atomic.Pointer[certs.Snapshot] // replaced under mu
 	log     *slog.Logger
 	store   *store.Store
 	quic    *quic.Transport
@@ -76,7 +79,9 @@ type Mesh struct {
 	mu        sync.Mutex
 	nodes     map[string]*node // by name, this one not among them
 	diallers  []*dialler
-	change    chan struct{} // closed at each change of a node's state, then replaced
+	conns     map[*quic.Conn]*link // all whose handshake is complete, links or not yet
+	reloaded  chan struct{}        // closed when other certificates are in force, then replaced
+	change    chan struct{}        // closed at each change of a node's state, then replaced
 	resolving map[string]bool
 	unsure    bool // the store is, and all nodes are being compared with
 	atlas     atlas
@@ -99,12 +104,13 @@ func NewInstance() uint64 {
 func New(config Config) (*Mesh, error) {
 	m := &Mesh{
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
-		nodes: map[string]*node{}, change: make(chan struct{}), review: make(chan struct{}, 1), resolving: map[string]bool{},
+		nodes: map[string]*node{}, conns: map[*quic.Conn]*link{}, reloaded: make(chan struct{}), change: make(chan struct{}), review: make(chan struct{}, 1), resolving: map[string]bool{},
 	}
 	if m.config.MaxHops == 0 {
 		m.config.MaxHops = defaultHops
 	}
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
+	m.certs.Store(config.Certs)
 	m.atlas = newAtlas(m.me, config.Instance)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -123,6 +129,7 @@ func New(config Config) (*Mesh, error) {
 	m.quic = &quic.Transport{
 		Conn: config.Conn, StatelessResetKey: key,
 		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
+		ConnContext:         withPresented,
 	}
 	listener, err := m.quic.ListenEarly(m.listenTLS(), quicConfig())
 	if err != nil {
@@ -174,11 +181,8 @@ func (m *Mesh) Close() error {
 		return nil
 	}
 	m.closed = true
-	var links []*link
+	links := slices.Collect(maps.Values(m.conns))
 	for _, n := range m.nodes {
-		if n.link != nil {
-			links = append(links, n.link)
-		}
 		if n.timer != nil {
 			n.timer.Stop()
 			n.timer = nil
@@ -242,9 +246,9 @@ func (m *Mesh) tick() {
 			if news {
 				m.tell(l)
 			}
-			if n%60 == 0 {
-				l.verify()
-			}
+		}
+		if n%60 == 0 {
+			m.sweep()
 		}
 		for _, name := range ways {
 			m.resolve(name)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"peerstate/certs"
 	"peerstate/store"
 )
 
@@ -34,10 +35,10 @@ type node struct {
 	link     *link  // nil: not linked
 	instance uint64 // the run that was linked last
 	state    State
-	since    time.Time // of the state
-	reason   string    // why it is not up
-	suspect  time.Time // since when it has left questions unanswered; zero: it answers
-	expires  time.Time // its certificate
+	since    time.Time  // of the state
+	reason   string     // why it is not up
+	suspect  time.Time  // since when it has left questions unanswered; zero: it answers
+	peer     certs.Peer // by its certificate, as it was linked last
 	timer    *time.Timer
 	offset   time.Duration // its clock minus ours
 	clocked  bool          // offset has been measured
@@ -126,12 +127,15 @@ func (n *node) part() {
 }
 
 // run notes which run of a node is up. m.mu is held.
-func (n *node) run(instance uint64) {
+func (m *Mesh) run(n *node, instance uint64) {
 	if n.instance == instance {
 		return
 	}
-	for _, l := range []*link{n.link, n.far} {
-		if l != nil {
+	if n.far != nil {
+		n.far.shut()
+	}
+	for _, l := range m.linksTo(n) {
+		if l.instance != instance {
 			l.shut()
 		}
 	}
@@ -145,11 +149,14 @@ func (m *Mesh) linked(n *node, l *link) {
 		n.timer.Stop()
 		n.timer = nil
 	}
-	n.run(l.instance)
-	n.link, n.suspect, n.reason = l, time.Time{}, ""
-	n.site, n.program, n.addr, n.expires = l.site, l.program, l.conn.RemoteAddr().String(), l.peer.Expires
-	if n.state != Up {
-		n.state, n.since = Up, time.Now()
+	m.run(n, l.instance)
+	n.link = l
+	n.site, n.program, n.addr, n.peer = l.site, l.program, l.conn.RemoteAddr().String(), l.peer
+	if !l.suspect.Load() { // a link that takes another's place is no answer
+		n.suspect, n.reason = time.Time{}, ""
+		if n.state != Up {
+			n.state, n.since = Up, time.Now()
+		}
 	}
 	n.left = 0
 	m.remap()
@@ -206,6 +213,9 @@ func (m *Mesh) await(n *node, d time.Duration, next State) {
 	n.timer = t
 }
 
+// linkedBy tells whether a node is linked by this link, or by one that has taken its place. Mesh.mu is held.
+func (n *node) linkedBy(l *link) bool { return n.link != nil && n.link.standing == l.standing }
+
 // answered says that a node has answered a question.
 func (m *Mesh) answered(l *link) {
 	if !l.suspect.Load() {
@@ -214,7 +224,7 @@ func (m *Mesh) answered(l *link) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := l.node
-	if n.link != l || !l.suspect.Swap(false) {
+	if !n.linkedBy(l) || !l.suspect.Swap(false) {
 		return
 	}
 	n.suspect = time.Time{}
@@ -233,7 +243,7 @@ func (m *Mesh) unanswered(l *link, begun time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := l.node
-	if n.link != l || l.suspect.Swap(true) {
+	if !n.linkedBy(l) || l.suspect.Swap(true) {
 		return
 	}
 	n.suspect = now
@@ -247,10 +257,10 @@ func (m *Mesh) unanswered(l *link, begun time.Time) {
 func (m *Mesh) silent(l *link) {
 	m.mu.Lock()
 	n := l.node
-	mute := n.link == l && !n.suspect.IsZero() && time.Since(n.suspect) >= m.config.Grace
+	mute := n.linkedBy(l) && !n.suspect.IsZero() && time.Since(n.suspect) >= m.config.Grace
 	m.mu.Unlock()
 	if mute {
-		l.close(closeSuspect, "no question answered for the grace time")
+		l.closeAll(closeSuspect, "no question answered for the grace time")
 	}
 }
 
@@ -284,7 +294,7 @@ type PeerStatus struct {
 	Hops     int           // links on the shortest way to it; 0: there is none
 	Since    time.Time     // of the state
 	Reason   string        // why it is not up, or has no link of its own
-	Expires  time.Time     // its certificate; zero: not known
+	Cert     certs.Peer    // its certificate, as it was linked last; zero: not known
 	Offset   time.Duration // its clock minus this node's
 	Sessions int64         // that it holds
 }
@@ -296,7 +306,7 @@ func (m *Mesh) Peers() []PeerStatus {
 	var all []PeerStatus
 	for _, n := range m.nodes {
 		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
-			Since: n.since, Reason: n.reason, Expires: n.expires, Offset: n.offset, Sessions: n.sessions}
+			Since: n.since, Reason: n.reason, Cert: n.peer, Offset: n.offset, Sessions: n.sessions}
 		if n.link != nil {
 			p.RTT, p.Hops = n.link.conn.ConnectionStats().SmoothedRTT, 1
 		} else {

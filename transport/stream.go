@@ -19,16 +19,45 @@ func (l *link) stream(s *quic.Stream) *stream {
 	return &stream{Stream: s, link: l}
 }
 
-// open opens a stream.
+// open opens a stream, on the link that has replaced this one if one has.
 func (l *link) open(ctx context.Context) (*stream, error) {
 	if l.far {
 		return l.openVia(ctx)
 	}
-	s, err := l.conn.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		// It is counted before it is looked whether the link has been replaced: see retire.
+		cur := l.latest()
+		cur.streams.Add(1)
+		if cur.next.Load() != nil {
+			cur.streams.Add(-1)
+			continue
+		}
+		s, err := cur.conn.OpenStreamSync(ctx)
+		if err == nil {
+			return &stream{Stream: s, link: cur}, nil
+		}
+		cur.streams.Add(-1)
+		if ctx.Err() != nil || cur.next.Load() == nil {
+			return nil, err
+		}
 	}
-	return l.stream(s), nil
+}
+
+// Read and Write note that something moves, for retire.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	if n > 0 {
+		s.link.moved.Add(1)
+	}
+	return n, err
+}
+
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.Stream.Write(p)
+	if n > 0 {
+		s.link.moved.Add(1)
+	}
+	return n, err
 }
 
 // Close ends this side in good order: all that was written is delivered.

@@ -83,7 +83,7 @@ func (m *Mesh) through(n *node, r reach) {
 		n.far = nil
 		n.part()
 	case n.far == nil || n.far.instance != ll.Instance:
-		n.run(ll.Instance)
+		m.run(n, ll.Instance)
 		way := m.farLink(n.name, ll.Instance)
 		n.far = way
 		m.wg.Go(func() { m.meet(way) })
@@ -172,5 +172,5 @@ func (m *Mesh) ways() []string {
 // farLink makes a link to one run of a node that leads through others. Its node may be one that is not
 // known here: then it only has a name.
 func (m *Mesh) farLink(name string, instance uint64) *link {
-	return &link{mesh: m, far: true, holds: true, instance: instance, since: time.Now(), node: &node{name: name}}
+	return &link{mesh: m, standing: &standing{}, far: true, holds: true, instance: instance, since: time.Now(), node: &node{name: name}}
 }

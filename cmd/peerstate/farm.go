@@ -60,7 +60,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 
 // farmStatus adds to the status what there is only with peers.
 func (n *sidecar) farmStatus(st *admin.Status) {
-	self := n.certs.Self()
+	self := n.mesh.Certs().Self()
 	st.Farm = self.Farm
 	st.Certificate = &admin.Certificate{Node: self.Node, Issuer: self.Issuer, Serial: self.Serial,
 		Expires: self.Expires, CAExpires: self.CAExpires}
@@ -70,8 +70,8 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 			ms := float64(p.RTT.Microseconds()) / 1000
 			peer.RTTMillis = &ms
 		}
-		if !p.Expires.IsZero() {
-			peer.CertExpires, peer.Sessions = &p.Expires, &p.Sessions
+		if !p.Cert.Expires.IsZero() {
+			peer.CertExpires, peer.Sessions = &p.Cert.Expires, &p.Sessions
 		}
 		st.Peers = append(st.Peers, peer)
 	}
@@ -79,7 +79,7 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 
 // farmMetrics adds the metrics that there are only with peers.
 func (n *sidecar) farmMetrics(m *admin.Metrics) {
-	self := n.certs.Self()
+	self := n.mesh.Certs().Self()
 	m.Certificates = map[string]time.Time{"leaf": self.Expires, "ca": self.CAExpires}
 	stats := n.store.Stats()
 	m.Farm = &admin.Farm{InDoubt: stats.Doubts, Unsafe: stats.Unsafe, UnsafeFor: stats.UnsafeFor, Unsynced: stats.Unsynced,
@@ -100,7 +100,7 @@ const certificateWarning = 30 * 24 * time.Hour
 
 // farmWarnings are what an operator should look at although the node is ready.
 func (n *sidecar) farmWarnings() (warnings []string) {
-	self := n.certs.Self()
+	self := n.mesh.Certs().Self()
 	for what, end := range map[string]time.Time{"the node's certificate": self.Expires, "the farm's CA": self.CAExpires} {
 		if left := time.Until(end); left < certificateWarning {
 			warnings = append(warnings, fmt.Sprintf("%s ends on %s", what, end.Format(time.DateOnly)))

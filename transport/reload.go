@@ -1,0 +1,171 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/quic-go/quic-go"
+
+	"peerstate/certs"
+)
+
+// Certificates are replaced while the node runs. New handshakes use the newest snapshot, and all live connections
+// are judged by it at once: TLS judges only once. Where this node's own certificate is another one, its links
+// follow (renew.go).
+
+// Certs gives the snapshot in force.
+func (m *Mesh) Certs() *certs.Snapshot { return m.certs.Load() }
+
+// SetCerts puts another snapshot in force. When it returns, nobody is linked who is not accepted by it. Links
+// that know this node by another certificate are replaced after that, each when its replacement is up.
+// The snapshot must be for the same node of the same farm; otherwise it is refused, and the old one
+// stays in force.
+func (m *Mesh) SetCerts(s *certs.Snapshot) error {
+	self := s.Self()
+	m.mu.Lock()
+	was := m.certs.Load()
+	if s == was {
+		m.mu.Unlock()
+		return nil
+	}
+	if old := was.Self(); self.Identity != old.Identity {
+		m.mu.Unlock()
+		return fmt.Errorf("the new certificate is for the node %q of the farm %q, and this is %q of %q: the old one stays in force",
+			self.Node, self.Farm, old.Node, old.Farm)
+	}
+	m.certs.Store(s)
+	close(m.reloaded)
+	m.reloaded = make(chan struct{})
+	var links []*link
+	for _, n := range m.nodes {
+		if n.link != nil {
+			links = append(links, n.link)
+		}
+	}
+	m.mu.Unlock()
+	m.log.Info("the certificates have been read anew", "serial", self.Serial, "issuer", self.Issuer, "expires", self.Expires,
+		"trusted", len(s.Authorities()), "renewed", self.Serial != was.Self().Serial)
+	m.sweep()
+	for _, l := range links {
+		m.refresh(l)
+	}
+	return nil
+}
+
+// admit takes note of a connection whose handshake is complete, until dismiss, and judges it by the
+// snapshot in force: from now on each sweep does. mine is the snapshot whose certificate the other side was shown.
+func (m *Mesh) admit(conn *quic.Conn, mine *certs.Snapshot) (*link, error) {
+	l := &link{mesh: m, conn: conn, standing: &standing{}, pongs: map[uint64]pingSent{}}
+	l.used, l.yield = context.WithCancel(context.Background())
+	l.mine = mine.Self().Serial
+	m.mu.Lock()
+	m.conns[conn] = l
+	l.judged = m.certs.Load()
+	m.mu.Unlock()
+	var err error
+	l.peer, err = l.judged.Peer(conn.ConnectionState().TLS)
+	return l, err
+}
+
+// dismiss is called when a connection has ended.
+func (m *Mesh) dismiss(l *link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.conns, l.conn)
+}
+
+// unjudged judges a connection once more if the snapshot has been replaced since; so none that a sweep is
+// about to close becomes a link. m.mu is held.
+func (m *Mesh) unjudged(l *link) error {
+	s := m.certs.Load()
+	if s == l.judged {
+		return nil
+	}
+	l.judged = s
+	_, err := s.Peer(l.conn.ConnectionState().TLS)
+	return err
+}
+
+// linksTo gives the live links to a node, also those that have been replaced, or wait to take a place.
+// m.mu is held.
+func (m *Mesh) linksTo(n *node) (all []*link) {
+	for conn, l := range m.conns {
+		if l.node == n && conn.Context().Err() == nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// sweep closes all connections, links or not, whose certificate is not accepted any more: others are trusted, or
+// it has ended.
+func (m *Mesh) sweep() {
+	m.mu.Lock()
+	s := m.certs.Load()
+	inUse := map[*link]bool{}
+	for _, l := range m.conns {
+		inUse[l] = l.node != nil && l.node.link == l
+	}
+	m.mu.Unlock()
+	for l, used := range inUse {
+		if _, err := s.Peer(l.conn.ConnectionState().TLS); err != nil {
+			l.unwanted(err, used)
+		}
+	}
+}
+
+// unwanted closes a connection whose certificate is not accepted.
+func (l *link) unwanted(err error, used bool) {
+	m := l.mesh
+	if used {
+		m.log.Error("a peer's certificate is no longer accepted; its link is closed", "peer", l.peer.Node, "reason", err)
+	} else {
+		m.log.Debug("a connection's certificate is no longer accepted", "addr", l.conn.RemoteAddr().String(), "reason", err)
+	}
+	reason := "certificate no longer accepted"
+	if r, ok := certs.RefusalOf(err); ok {
+		reason += ": " + r.Reason.String()
+	}
+	l.close(closeUnwanted, reason)
+}
+
+// presentedKey is where a connection that came in keeps the snapshot whose certificate was presented on it.
+type presentedKey struct{}
+
+func withPresented(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	return context.WithValue(ctx, presentedKey{}, &atomic.Pointer[certs.Snapshot]{}), nil
+}
+
+// presented gives the snapshot whose certificate a dialler was shown; nil: it has not come so far.
+func presented(conn *quic.Conn) *certs.Snapshot {
+	if p, ok := conn.Context().Value(presentedKey{}).(*atomic.Pointer[certs.Snapshot]); ok {
+		return p.Load()
+	}
+	return nil
+}
+
+// listenTLS is the configuration for those who dial this node. Certificates are judged in it, and
+// nowhere else is anybody let in.
+func (m *Mesh) listenTLS() *tls.Config {
+	c := m.Certs().ListenTLS(alpn)
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		s := m.Certs()
+		if p, ok := hello.Context().Value(presentedKey{}).(*atomic.Pointer[certs.Snapshot]); ok {
+			p.Store(s)
+		}
+		c := s.ListenTLS(alpn)
+		c.VerifyConnection = func(cs tls.ConnectionState) error { return m.Certs().ListenTLS(alpn).VerifyConnection(cs) }
+		return c, nil
+	}
+	return c
+}
+
+// dialTLS is the configuration for dialling, and the snapshot whose certificate is shown.
+func (m *Mesh) dialTLS() (*tls.Config, *certs.Snapshot) {
+	s := m.Certs()
+	c := s.DialTLS(alpn)
+	c.VerifyConnection = func(cs tls.ConnectionState) error { return m.Certs().DialTLS(alpn).VerifyConnection(cs) }
+	return c, s
+}
