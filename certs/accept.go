@@ -1,10 +1,12 @@
 package certs
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -12,7 +14,8 @@ import (
 var ErrOldDocument = errors.New("the document is not newer than the one in force")
 
 // Accept takes in a document that came from whomever. It must be of the farm of s, have a higher number than
-// the documents of s and in dir ([ErrOldDocument]), and be signed by a CA that s trusts. One under which this node's
+// the documents of s and in dir ([ErrOldDocument]), and be signed by a CA that s trusts and that is valid now (later,
+// the document holds as long as that CA is in ca.crt: revocations do not lapse with time). One under which this node's
 // own certificate would be refused is not taken in: the error holds the [*Refusal]. ca.crt then holds the
 // document's CAs, and state/farm.document the document.
 //
@@ -51,8 +54,8 @@ func (s *Snapshot) with(d *Document, now time.Time) (*Snapshot, error) {
 		return nil, fmt.Errorf("the document is of the farm %q, and this is the farm %q", d.Farm, s.self.Farm)
 	case d.Number <= s.DocumentNumber():
 		return nil, ErrOldDocument
-	case !d.signedByAny(s.trust):
-		return nil, fmt.Errorf("document %d of the farm is signed by none of the CAs that are trusted here", d.Number)
+	case !slices.ContainsFunc(s.trust.cas, func(ca *x509.Certificate) bool { return checkTime(ca, "", now) == nil && d.signedBy(ca) }):
+		return nil, fmt.Errorf("document %d of the farm is signed by none of the CAs that are trusted here and valid now", d.Number)
 	case !d.signedByAny(d.trust): // nobody who has it would believe it
 		return nil, fmt.Errorf("document %d of the farm is signed by none of the CAs that it says are trusted", d.Number)
 	}

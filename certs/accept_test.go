@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func load(t testing.TB, dir string) *Snapshot {
@@ -393,4 +394,32 @@ func TestADocumentFileThatCannotBeBelievedIsNoSnapshot(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestACAThatHasEndedSaysNothingNewButWhatItSaidHolds(t *testing.T) {
+	older, newer := newCA(t, "farm", noon.Add(-DefaultCALife)), newCA(t, "farm", noon)
+	dir := issue(t, newer, "web1", noon)
+	put(t, dir, CACert, bundleOf(t, older, newer).pem())
+	first, second := signed(t, 6, []*CA{older, newer}, older), signed(t, 7, []*CA{older, newer}, older)
+	s := accept(t, dir, load(t, dir), first)
+	later := noon.Add(time.Hour)
+	if next, err := Accept(dir, s, second.Bytes(), later); err == nil || next != nil || !strings.Contains(err.Error(), "valid now") {
+		t.Errorf("%v, %v", next, err)
+	}
+	if s, err := Load(dir, later); err != nil || !s.Document().Equal(first) {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+func TestWhatCannotBeCompletedIsSaidSo(t *testing.T) {
+	ca := newCA(t, "farm", noon)
+	dir := issue(t, ca, "web1", noon)
+	rename(t, filepath.Join(dir, NodeKey), filepath.Join(dir, NodeKey+unplaced))
+	mend := block(t, filepath.Join(dir, NodeKey))
+	_, err := Load(dir, noon)
+	if fault, ok := errors.AsType[*FileError](err); !ok || fault.Path != filepath.Join(dir, NodeKey) || !strings.Contains(err.Error(), "cannot be renamed") {
+		t.Errorf("error %v, want a FileError about node.key", err)
+	}
+	mend()
+	load(t, dir)
 }
