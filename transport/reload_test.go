@@ -31,18 +31,24 @@ func (n *testNode) files() string { return filepath.Join(n.farm.dir, n.host) }
 // trust lets a node trust the CAs in these directories, from now on and without being started anew.
 func (n *testNode) trust(cas ...string) {
 	n.farm.t.Helper()
+	n.farm.bundle(n.host, cas...)
+	n.reload()
+}
+
+// bundle writes whom a machine trusts.
+func (f *farm) bundle(host string, cas ...string) {
+	f.t.Helper()
 	var all []byte
 	for _, ca := range cas {
-		pem, err := os.ReadFile(filepath.Join(n.farm.dir, ca, certs.CACert))
+		pem, err := os.ReadFile(filepath.Join(f.dir, ca, certs.CACert))
 		if err != nil {
-			n.farm.t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		all = append(all, pem...)
 	}
-	if err := certs.WriteFile(filepath.Join(n.files(), certs.CACert), all); err != nil {
-		n.farm.t.Fatal(err)
+	if err := certs.WriteFile(filepath.Join(f.dir, host, certs.CACert), all); err != nil {
+		f.t.Fatal(err)
 	}
-	n.reload()
 }
 
 // certify gives a node another certificate, while it runs.
@@ -210,7 +216,7 @@ func (l *load) end() {
 	if len(l.bad) > 0 {
 		l.farm.t.Errorf("of %d requests: %s", l.done, strings.Join(l.bad, "\n"))
 	}
-	if l.done < 100 {
+	if l.done < 40 {
 		l.farm.t.Errorf("only %d requests", l.done)
 	}
 }
@@ -278,22 +284,26 @@ func TestLinksFollowARenewedCertificateWithoutOneRequestFailedOrLate(t *testing.
 }
 
 func TestBothEndsMayRenewTheirCertificatesAtTheSameMoment(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(24) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inFarm(t, func(t *testing.T, f *farm) {
 				r := rand.New(rand.NewPCG(seed, 7))
+				slowest := 60
+				if seed%4 == 3 {
+					slowest = 600 // longer than a replaced link has to be quiet
+				}
 				ms := func(n int) time.Duration { return time.Duration(1+r.IntN(n)) * time.Millisecond }
 				delays := map[string]time.Duration{}
 				for _, from := range "abc" {
 					for _, to := range "abc" {
-						delays[addrOf(string(from)).String()+addrOf(string(to)).String()] = ms(60)
+						delays[addrOf(string(from)).String()+addrOf(string(to)).String()] = ms(slowest)
 					}
 				}
 				f.net.delaying(func(from, to string) time.Duration { return delays[from+to] })
 				nodes := f.backedUp(1, "a", "b", "c")
 				time.Sleep(2 * time.Second)
 				before, since := parted(nodes), len(f.log.String())
-				l := f.loaded(600*time.Millisecond, nodes...)
+				l := f.loaded(time.Duration(7*slowest)*time.Millisecond, nodes...)
 				var all sync.WaitGroup
 				for _, n := range nodes {
 					pauses := []time.Duration{ms(200), ms(100), ms(60), ms(30)}
@@ -306,7 +316,7 @@ func TestBothEndsMayRenewTheirCertificatesAtTheSameMoment(t *testing.T) {
 					})
 				}
 				all.Wait()
-				f.renewed(5*time.Second, nodes...)
+				f.renewed(20*time.Second, nodes...)
 				l.end()
 				f.quiet(since)
 				if n := parted(nodes); n != before {
