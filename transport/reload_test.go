@@ -405,3 +405,36 @@ func TestWhoIsNoLongerTrustedIsCutAtOnceAndStaysOut(t *testing.T) {
 		}
 	})
 }
+
+func TestCertificatesOfAnotherNodeAreRefusedAndTheOldStayInForce(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		a, b := f.start("a"), f.start("b", "a")
+		f.linked(a, b)
+		before, link := a.mesh.Certs(), a.mesh.direct("b")
+		other, err := certs.CreateCA(filepath.Join(f.dir, "other"), "shop", time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Issue(filepath.Join(f.dir, "x"), "a", time.Hour, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		for host, says := range map[string]string{"b": `the node "b"`, "x": `the farm "shop"`} {
+			s, err := certs.Load(filepath.Join(f.dir, host), time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.mesh.SetCerts(s); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("SetCerts said %v", err)
+			}
+		}
+		since := len(f.log.String())
+		a.reload() // the same files
+		time.Sleep(time.Second)
+		if a.mesh.direct("b") != link || a.mesh.Certs().Self() != before.Self() {
+			t.Error("the link was replaced")
+		}
+		if strings.Contains(f.log.String()[since:], "level=INFO") {
+			t.Errorf("logged: %s", f.log.String()[since:])
+		}
+	})
+}
