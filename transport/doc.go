@@ -59,6 +59,20 @@
 // Who was known, and how, is kept on disk, so that a node which has just started does not take for
 // missing what another one has (node.go, known.go).
 //
+// # Certificates that change
+//
+// [Mesh.SetCerts] puts another snapshot in force (reload.go). New handshakes use it at once, and every connection,
+// link or not yet, is judged by it before SetCerts returns; each minute all are judged again. What was admitted by the
+// older one is judged once more before it becomes a link, so nobody slips through between.
+//
+// A link whose side has another certificate now is replaced (renew.go). The side that dialled it dials again, for
+// itself or because the other asks; the new link is of a later generation, and so better than the old one at
+// both ends. The listener uses it when it hears the dialler on it, so at no time is there no link, and one
+// whose making fails changes nothing. What is known of the node's run goes over to it: whether it is suspect, leaves,
+// has told whom it knows, has been compared with. On the old link what is under way goes on to its end; the
+// stream for backups ends when all on it is answered, and begins anew on the new link (backup.go). Each side says when
+// it has nothing open any more, and the old link is closed when both have (retire.go).
+//
 // # What a peer may send
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),

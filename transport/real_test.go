@@ -343,3 +343,69 @@ func TestAConfiguredAddressIsRecognisedWhenItsNodeDialsFirst(t *testing.T) {
 		t.Errorf("peers: %+v", p)
 	}
 }
+
+func TestLinksFollowARenewedCertificateOnARealSocket(t *testing.T) {
+	dir := t.TempDir()
+	ca := realCA(t, dir)
+	var nodes []*realNode
+	var addrs []string
+	for _, name := range []string{"a", "b", "c"} {
+		n := realStart(t, ca, dir, name, "127.0.0.1:0", addrs...)
+		nodes, addrs = append(nodes, n), append(addrs, n.mesh.Addr().String())
+	}
+	realLinked(t, nodes...)
+	nodes[0].do(&store.Request{Op: store.Put, Key: []byte(keyOf(1)), Cookie: 0, Timeout: 20, Body: []byte("cart")})
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		for i := 1; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if a := nodes[i%3].do(&store.Request{Op: store.Get, Key: []byte(keyOf(1)), Cookie: store.NoCookie}); a.Status != store.OK {
+				t.Errorf("request %d: status %d", i, a.Status)
+				return
+			}
+		}
+	})
+	for round := range 3 {
+		for i, n := range nodes {
+			own := filepath.Join(dir, fmt.Sprint(round), fmt.Sprint(i))
+			if _, err := ca.Issue(own, n.mesh.Certs().Self().Node, time.Duration(30+round)*time.Minute, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			s, err := certs.Load(own, time.Now())
+			if err == nil {
+				err = n.mesh.SetCerts(s)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, n := range nodes {
+		for _, o := range nodes {
+			realKnows(t, n, o)
+		}
+	}
+	close(stop)
+	all.Wait()
+}
+
+// realKnows waits until a node knows another by the certificate that is in force there.
+func realKnows(t *testing.T, n, o *realNode) {
+	t.Helper()
+	want := o.mesh.Certs().Self()
+	for end := time.Now().Add(20 * time.Second); n != o; time.Sleep(10 * time.Millisecond) {
+		for _, p := range n.mesh.Peers() {
+			if p.Node == want.Node && p.Cert.Serial == want.Serial && p.Cert.Expires.Equal(want.Expires) && p.State == Up {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s does not know the new certificate of %s", n.mesh.me, want.Node)
+		}
+	}
+}

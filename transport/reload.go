@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
@@ -18,7 +20,7 @@ import (
 // Certs gives the snapshot in force.
 func (m *Mesh) Certs() *certs.Snapshot { return m.certs.Load() }
 
-// SetCerts puts another snapshot in force. When it returns, nobody is linked who is not accepted by it. Links
+// SetCerts puts another snapshot in force; the same one again changes nothing. When it returns, nobody is linked who is not accepted by it. Links
 // that know this node by another certificate are replaced after that, each when its replacement is up.
 // The snapshot must be for the same node of the same farm; otherwise it is refused, and the old one
 // stays in force.
@@ -45,7 +47,11 @@ func (m *Mesh) SetCerts(s *certs.Snapshot) error {
 		}
 	}
 	m.mu.Unlock()
-	m.log.Info("the certificates have been read anew", "serial", self.Serial, "issuer", self.Issuer, "expires", self.Expires,
+	level := slog.LevelInfo
+	if self.Serial == was.Self().Serial && slices.Equal(s.Authorities(), was.Authorities()) {
+		level = slog.LevelDebug
+	}
+	m.log.Log(m.ctx, level, "other certificates are in force", "serial", self.Serial, "issuer", self.Issuer, "expires", self.Expires,
 		"trusted", len(s.Authorities()), "renewed", self.Serial != was.Self().Serial)
 	m.sweep()
 	for _, l := range links {

@@ -31,18 +31,24 @@ func (n *testNode) files() string { return filepath.Join(n.farm.dir, n.host) }
 // trust lets a node trust the CAs in these directories, from now on and without being started anew.
 func (n *testNode) trust(cas ...string) {
 	n.farm.t.Helper()
+	n.farm.bundle(n.host, cas...)
+	n.reload()
+}
+
+// bundle writes whom a machine trusts.
+func (f *farm) bundle(host string, cas ...string) {
+	f.t.Helper()
 	var all []byte
 	for _, ca := range cas {
-		pem, err := os.ReadFile(filepath.Join(n.farm.dir, ca, certs.CACert))
+		pem, err := os.ReadFile(filepath.Join(f.dir, ca, certs.CACert))
 		if err != nil {
-			n.farm.t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		all = append(all, pem...)
 	}
-	if err := certs.WriteFile(filepath.Join(n.files(), certs.CACert), all); err != nil {
-		n.farm.t.Fatal(err)
+	if err := certs.WriteFile(filepath.Join(f.dir, host, certs.CACert), all); err != nil {
+		f.t.Fatal(err)
 	}
-	n.reload()
 }
 
 // certify gives a node another certificate, while it runs.
@@ -80,7 +86,7 @@ func (n *testNode) reload() {
 	}
 }
 
-// renewed fails unless, within so long, there is exactly one link between each two of the nodes, the same at both
+// renewed fails the test unless, within so long, there is exactly one link between each two of the nodes, the same at both
 // ends, and each knows the other by the certificate that is in force there.
 func (f *farm) renewed(within time.Duration, nodes ...*testNode) {
 	f.t.Helper()
@@ -90,7 +96,8 @@ func (f *farm) renewed(within time.Duration, nodes ...*testNode) {
 			return
 		}
 		if time.Now().After(end) {
-			f.t.Fatalf("after %v: %v", within, err)
+			f.t.Errorf("after %v: %v", within, err)
+			return
 		}
 	}
 }
@@ -210,7 +217,7 @@ func (l *load) end() {
 	if len(l.bad) > 0 {
 		l.farm.t.Errorf("of %d requests: %s", l.done, strings.Join(l.bad, "\n"))
 	}
-	if l.done < 100 {
+	if l.done < 40 {
 		l.farm.t.Errorf("only %d requests", l.done)
 	}
 }
@@ -278,22 +285,26 @@ func TestLinksFollowARenewedCertificateWithoutOneRequestFailedOrLate(t *testing.
 }
 
 func TestBothEndsMayRenewTheirCertificatesAtTheSameMoment(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(24) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inFarm(t, func(t *testing.T, f *farm) {
 				r := rand.New(rand.NewPCG(seed, 7))
+				slowest := 60
+				if seed%4 == 3 {
+					slowest = 600 // longer than a replaced link has to be quiet
+				}
 				ms := func(n int) time.Duration { return time.Duration(1+r.IntN(n)) * time.Millisecond }
 				delays := map[string]time.Duration{}
 				for _, from := range "abc" {
 					for _, to := range "abc" {
-						delays[addrOf(string(from)).String()+addrOf(string(to)).String()] = ms(60)
+						delays[addrOf(string(from)).String()+addrOf(string(to)).String()] = ms(slowest)
 					}
 				}
 				f.net.delaying(func(from, to string) time.Duration { return delays[from+to] })
 				nodes := f.backedUp(1, "a", "b", "c")
 				time.Sleep(2 * time.Second)
 				before, since := parted(nodes), len(f.log.String())
-				l := f.loaded(600*time.Millisecond, nodes...)
+				l := f.loaded(time.Duration(7*slowest)*time.Millisecond, nodes...)
 				var all sync.WaitGroup
 				for _, n := range nodes {
 					pauses := []time.Duration{ms(200), ms(100), ms(60), ms(30)}
@@ -306,7 +317,7 @@ func TestBothEndsMayRenewTheirCertificatesAtTheSameMoment(t *testing.T) {
 					})
 				}
 				all.Wait()
-				f.renewed(5*time.Second, nodes...)
+				f.renewed(20*time.Second, nodes...)
 				l.end()
 				f.quiet(since)
 				if n := parted(nodes); n != before {
@@ -391,6 +402,39 @@ func TestWhoIsNoLongerTrustedIsCutAtOnceAndStaysOut(t *testing.T) {
 		time.Sleep(2*dialSoon + 10*f.delay)
 		if a.mesh.direct("c") == nil || b.mesh.direct("c") == nil {
 			t.Errorf("c is not linked soon after it has got a new certificate:\n%s", f.log)
+		}
+	})
+}
+
+func TestCertificatesOfAnotherNodeAreRefusedAndTheOldStayInForce(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		a, b := f.start("a"), f.start("b", "a")
+		f.linked(a, b)
+		before, link := a.mesh.Certs(), a.mesh.direct("b")
+		other, err := certs.CreateCA(filepath.Join(f.dir, "other"), "shop", time.Hour, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.Issue(filepath.Join(f.dir, "x"), "a", time.Hour, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		for host, says := range map[string]string{"b": `the node "b"`, "x": `the farm "shop"`} {
+			s, err := certs.Load(filepath.Join(f.dir, host), time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.mesh.SetCerts(s); err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("SetCerts said %v", err)
+			}
+		}
+		since := len(f.log.String())
+		a.reload() // the same files
+		time.Sleep(time.Second)
+		if a.mesh.direct("b") != link || a.mesh.Certs().Self() != before.Self() {
+			t.Error("the link was replaced")
+		}
+		if strings.Contains(f.log.String()[since:], "level=INFO") {
+			t.Errorf("logged: %s", f.log.String()[since:])
 		}
 	})
 }
