@@ -104,6 +104,39 @@ func (b *bundle) sameCAs(o *bundle) bool {
 	})
 }
 
+// byKeyID finds a CA by what [Authority].KeyID says, or nil.
+func (b *bundle) byKeyID(id string) *x509.Certificate {
+	for _, ca := range b.cas {
+		if hex.EncodeToString(ca.SubjectKeyId) == id {
+			return ca
+		}
+	}
+	return nil
+}
+
+// ofKey finds the CA that a key belongs to, or nil.
+func (b *bundle) ofKey(key *ecdsa.PrivateKey) *x509.Certificate {
+	for _, ca := range b.cas {
+		if key != nil && key.PublicKey.Equal(ca.PublicKey) {
+			return ca
+		}
+	}
+	return nil
+}
+
+// only is the bundle with no other CAs than those that keep says.
+func (b *bundle) only(keep func(*x509.Certificate) bool) (*bundle, error) {
+	less := &bundle{pool: x509.NewCertPool(), revoked: b.revoked}
+	for _, ca := range b.cas {
+		if keep(ca) {
+			if err := less.add(ca); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return less, nil
+}
+
 // pem is the bundle as ca.crt holds it.
 func (b *bundle) pem() []byte {
 	var data []byte

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -25,13 +26,17 @@ const (
 // slow or, which is more common, stands right in the wrong time zone.
 const backdate = 24 * time.Hour
 
-// CA signs a farm's certificates. It is safe for concurrent use.
+// CA signs a farm's certificates. It is safe for concurrent use. What is at which stage of a rotation stands
+// in cadir.go.
 type CA struct {
-	dir  string
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate // the one in trust that belongs to the key
-	// trust is all of ca.crt, which each node gets a copy of.
+	dir      string
+	key      *ecdsa.PrivateKey // what issues certificates now; nil: that key is not here
+	cert     *x509.Certificate // the one in trust that belongs to it
+	document *Document         // the last one signed; nil: none yet
+	// trust is what each node gets as its ca.crt, and who is revoked.
 	trust *bundle
+	// keys are all that are here of CAs in trust, and sign documents.
+	keys []*ecdsa.PrivateKey
 }
 
 // CreateCA makes a farm's CA in dir, which is created if need be: a new key and a certificate for it that
@@ -54,7 +59,7 @@ func CreateCA(dir, farm string, life time.Duration, now time.Time) (*CA, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make a certificate for the CA of the farm %q: %w", farm, err)
 	}
-	ca := &CA{dir: dir, key: key, cert: cert, trust: &bundle{pool: x509.NewCertPool()}}
+	ca := &CA{dir: dir, key: key, cert: cert, trust: &bundle{pool: x509.NewCertPool()}, keys: []*ecdsa.PrivateKey{key}}
 	if err := ca.trust.add(cert); err != nil {
 		return nil, fmt.Errorf("the certificate just made for the CA of the farm %q: %w", farm, err)
 	}
@@ -93,24 +98,16 @@ func selfSign(key *ecdsa.PrivateKey, farm string, life time.Duration, now time.T
 	return sign(template, &key.PublicKey, template, key, now)
 }
 
-// LoadCA reads a farm's CA from dir. When ca.crt holds several certificates, the CA is the one that the
-// key belongs to. It does not look at the time: an ended CA can be shown, but issues nothing.
+// LoadCA reads a farm's CA from dir, for issuing by hand, also while a sidecar that runs with it as the
+// farm's issuer is at work. When ca.crt holds several certificates, the CA is the one that the key belongs
+// to; while it is being replaced, the one whose turn it is. It does not look at the time: an ended CA can
+// be shown, but issues nothing.
 func LoadCA(dir string) (*CA, error) {
-	const lost = "restore the CA directory from your copy of it"
-	trust, err := loadBundle(dir, lost)
+	files, err := readCA(caDir{path: dir})
 	if err != nil {
 		return nil, err
 	}
-	key, err := loadKey(dir, CAKey, lost)
-	if err != nil {
-		return nil, err
-	}
-	for _, cert := range trust.cas {
-		if key.PublicKey.Equal(cert.PublicKey) {
-			return &CA{dir: dir, key: key, cert: cert, trust: trust}, nil
-		}
-	}
-	return nil, broken(filepath.Join(dir, CAKey), lost, "it belongs to no certificate in %s", CACert)
+	return files.ca()
 }
 
 // Farm is the name of the CA's farm.
@@ -119,9 +116,10 @@ func (ca *CA) Farm() string { return ca.trust.farm }
 // Authority describes the certificate that the CA signs with.
 func (ca *CA) Authority() Authority { return authorityOf(ca.cert, ca.trust.farm) }
 
-// Issue makes a node's key and certificate and writes them, with a copy of ca.crt, to the directory out,
-// which is created if need be. The certificate is valid from a day before now until life after it, but
-// never longer than the CA: Peer.Expires says what came of it. It fails if out holds certificates already.
+// Issue makes a node's key and certificate and writes them, with the CAs to trust and the farm's document, to
+// the directory out, which is created if need be. The certificate is valid from a day before now until life
+// after it, but never longer than the CA: Peer.Expires says what came of it. It is recorded in the CA's
+// directory. It fails if out holds certificates already.
 func (ca *CA) Issue(out, node string, life time.Duration, now time.Time) (Peer, error) {
 	if err := mustBeFree(out, "name another directory, or move those files away first", NodeCert, NodeKey, CACert, CAKey); err != nil {
 		return Peer{}, err
@@ -130,25 +128,51 @@ func (ca *CA) Issue(out, node string, life time.Duration, now time.Time) (Peer, 
 	if err != nil {
 		return Peer{}, err
 	}
-	cert, err := ca.sign(node, &key.PublicKey, life, now)
-	if err != nil {
-		return Peer{}, err
-	}
-	// Nothing leaves here that the nodes would refuse.
-	peer, err := ca.trust.verify([]*x509.Certificate{cert}, now, x509.ExtKeyUsageClientAuth)
-	if err != nil {
-		return Peer{}, fmt.Errorf("the certificate just issued for %q would be refused: %w", node, err)
-	}
 	keyPEM, err := encodeKey(key)
 	if err != nil {
 		return Peer{}, err
 	}
+	record := openIssued(caDir{path: ca.dir}, ca.Farm())
+	cert, peer, err := ca.certify(record, node, &key.PublicKey, life, now)
+	if err != nil {
+		return Peer{}, err
+	}
+	if err := writeNode(out, ca.trust, ca.document, keyPEM, cert); err != nil {
+		return Peer{}, errors.Join(err, record.remove(issuedName(cert)))
+	}
+	return peer, nil
+}
+
+// certify makes a certificate for a node's public key, and records it before anybody gets it.
+func (ca *CA) certify(record *issuedCerts, node string, public *ecdsa.PublicKey, life time.Duration, now time.Time) (
+	*x509.Certificate, Peer, error) {
+	cert, err := ca.sign(node, public, life, now)
+	if err != nil {
+		return nil, Peer{}, err
+	}
+	// Nothing leaves here that the nodes would refuse.
+	peer, err := ca.trust.verify([]*x509.Certificate{cert}, now, x509.ExtKeyUsageClientAuth)
+	if err != nil {
+		return nil, Peer{}, fmt.Errorf("the certificate just issued for %q would be refused: %w", node, err)
+	}
+	if err := record.add(cert, node); err != nil {
+		return nil, Peer{}, err
+	}
+	return cert, peer, nil
+}
+
+// writeNode makes a new node's directory.
+func writeNode(out string, trust *bundle, d *Document, key []byte, cert *x509.Certificate) error {
+	files := []newFile{{CACert, trust.pem()}, {NodeKey, key}}
+	if d != nil {
+		state := filepath.Join(out, StateDir)
+		if err := makePrivateDir(state); err != nil {
+			return broken(state, "see whether you may write there", "cannot make this directory: %w", bare(err))
+		}
+		files = append(files, newFile{filepath.Join(StateDir, DocumentFile), d.Bytes()})
+	}
 	// The certificate last: without it the directory is plainly not finished.
-	err = writeNew(out,
-		newFile{CACert, ca.trust.pem()},
-		newFile{NodeKey, keyPEM},
-		newFile{NodeCert, encodePEM(pemCertificate, cert.Raw)})
-	return peer, err
+	return writeNew(out, append(files, newFile{NodeCert, encodePEM(pemCertificate, cert.Raw)})...)
 }
 
 // sign makes a certificate for a node's public key. All that is in it comes from here, nothing from
@@ -159,6 +183,10 @@ func (ca *CA) sign(node string, public *ecdsa.PublicKey, life time.Duration, now
 	}
 	if life < time.Second {
 		return nil, fmt.Errorf("a certificate that lasts %v cannot be of use", life)
+	}
+	if ca.key == nil {
+		return nil, broken(filepath.Join(ca.dir, caNextKey), "restore a newer copy of the CA directory, or abandon the replacement of the CA",
+			"the farm changes to another CA, whose key is not here, and only that one may issue now")
 	}
 	if !now.Before(ca.cert.NotAfter) {
 		return nil, broken(filepath.Join(ca.dir, CACert), "create a new CA with \"peerstate cert init\", and issue new certificates for all nodes",

@@ -100,4 +100,37 @@
 // that a signature of one kind never passes for one of another (wire.go). The CA is limited to its use: it can sign nothing but end certificates for TLS,
 // only names of its own farm, and no DNS name or IP address at all, so that even a machine that trusts
 // it by mistake cannot be fooled with a web site's certificate.
+//
+// # The issuer
+//
+// One node of the farm has the CA's directory at hand: [OpenIssuer] (issuer.go) makes it the issuer, alone,
+// by a lock. It answers requests for renewal ([Issuer.Renew]), a few a minute for each name, and never for
+// a key that was certified before. Each certificate, also one issued by hand, leaves a copy in issued/
+// (issued.go), so that it is known which nodes there are and which keys a name has had when it is
+// revoked ([Issuer.Revoke]). Documents are numbered by the clock, so that a directory that was restored from
+// an old copy uses no number again; [Issuer.Learn] (learn.go) has it hear what the farm knows meanwhile
+// before it signs anything. If the farm has another CA meanwhile it is [ErrOutdated], and signs nothing.
+//
+// # Replacing the CA
+//
+// [Issuer.Rotate] (rotate.go) makes a new CA, in three stages that the document tells: Trust, all nodes
+// trust both; Renew, all get certificates of the new one; Drop, all trust only that. [Issuer.Advance]
+// goes on when every node has confirmed the present stage, so at each moment every two nodes accept each
+// other, whichever of two documents they have. [Issuer.Abandon] turns round until nodes may have dropped
+// the old CA. The same stages then lead back.
+//
+// In the directory the document is what counts: it is written first, and says which CAs are in ca.crt and whose
+// keys in ca.key and next.key. [OpenIssuer] makes the files so after a crash (cadir.go); [LoadCA], for issuing
+// by hand, only reads them so. ca.key is replaced by next.key, and the old key gone, when the document
+// that drops the old CA is on the disk, and not before.
+//
+// # A new node
+//
+// [Issuer.Invite] (invite.go) makes a [Token], one line for the operator to carry over: where the issuer is,
+// the hash of the CA, a name and a secret. The new node makes its key ([NewJoin], join.go), and dials with
+// [Join.TLS], which lets it talk to nobody but the issuer that the token names. The secret is not sent: its
+// hash is the key of an HMAC over what the two ends of this TLS connection alone have in common, and the
+// new key. So nobody in between can take the proof elsewhere or put in a key of his own. [Issuer.Admit]
+// (admit.go) gives one certificate for one key. Of the secret the issuer keeps the hash, which lies beside the
+// CA's key and is worth less.
 package certs

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // createPrivate makes a new file that only its owner can read.
@@ -40,4 +42,9 @@ func Exposure(path string) (string, error) {
 		return "", nil
 	}
 	return fmt.Sprintf("its mode is %#o, so other users of this machine may read it; chmod 600 %s", mode, path), nil
+}
+
+// lock makes f locked by this process, or fails at once if another one has done so.
+func lock(f *os.File) error {
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 }

@@ -151,3 +151,10 @@ func accountName(sid *windows.SID) string {
 		return domain + `\` + account
 	}
 }
+
+// lock makes f locked by this process, or fails at once if another one has done so. What is locked is a byte far
+// beyond its end, so that the file can be copied meanwhile.
+func lock(f *os.File) error {
+	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,
+		&windows.Overlapped{OffsetHigh: 1 << 30})
+}

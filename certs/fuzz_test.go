@@ -35,7 +35,7 @@ func fixedCA(f *testing.F) *CA {
 	if err != nil {
 		f.Fatal(err)
 	}
-	return &CA{key: key, cert: cert, trust: trust}
+	return &CA{dir: f.TempDir(), key: key, cert: cert, trust: trust} // where what it issues is recorded
 }
 
 // resign gives a certificate with the same contents and the CA's signature.

@@ -12,12 +12,13 @@ import (
 // Report is what a directory holds, as far as it can be read, and whether it can be used.
 type Report struct {
 	Farm        string
-	Node        *Peer       // what node.crt says, true or not; nil if there is none that can be read
-	Authorities []Authority // what ca.crt trusts
-	Signing     string      // KeyID of the authority that ca.key belongs to; empty if there is none
-	Document    *Document   // what the farm's issuer has said last; nil if there is none that can be believed
-	Problems    []error     // why it cannot be used, each in one line with what to do
-	Warnings    []string    // what to do something about soon
+	Node        *Peer        // what node.crt says, true or not; nil if there is none that can be read
+	Authorities []Authority  // what ca.crt trusts
+	Signing     string       // KeyID of the authority that issues from here; empty if there is none
+	Document    *Document    // what the farm's issuer has said last; nil if there is none that can be believed
+	Invitations []Invitation // of nodes that may join, sorted
+	Problems    []error      // why it cannot be used, each in one line with what to do
+	Warnings    []string     // what to do something about soon
 }
 
 // Inspect looks at a CA directory or a node's directory (or one that is both) and changes nothing. It
@@ -72,7 +73,13 @@ func (r *Report) inspectCA(dir string, now time.Time) {
 		}
 		r.warnOfEnd(path, "the CA", a.From, a.Expires, now)
 	}
+	if v, err := readInvitations(caDir{path: dir}); err != nil {
+		r.Problems = append(r.Problems, err)
+	} else {
+		r.Invitations = v.shown(now)
+	}
 	r.warnOfReaders(dir, CAKey)
+	r.warnOfReaders(dir, caNextKey)
 }
 
 func (r *Report) inspectNode(dir string, now time.Time) {

@@ -90,7 +90,7 @@ func (r *Request) write(dir string, der []byte, now time.Time) error {
 	if err != nil {
 		return errors.New("what the issuer answered to the request for a new certificate is none")
 	}
-	trust, _, _, err := loadTrust(dir, "restore it from a copy, or from another node")
+	trust, d, _, err := loadTrust(dir, "restore it from a copy, or from another node")
 	if err != nil {
 		return err
 	}
@@ -102,6 +102,8 @@ func (r *Request) write(dir string, der []byte, now time.Time) error {
 		return fmt.Errorf("the new certificate that the issuer has sent is for %q, and this node is %q", peer.Node, r.self.Node)
 	case !r.key.PublicKey.Equal(cert.PublicKey):
 		return errors.New("the new certificate that the issuer has sent is for another key than was asked for")
+	case !d.lets(peer.IssuerKey):
+		return errors.New("the new certificate that the issuer has sent is of a CA that issues no more; it came too late, ask again")
 	}
 	key, err := encodeKey(r.key)
 	if err != nil {
@@ -117,6 +119,13 @@ func (r *Request) write(dir string, der []byte, now time.Time) error {
 		return err
 	}
 	return putInPlace(path)
+}
+
+// lets says whether a new certificate of a CA may be taken in. From stage Renew on only one CA issues. Whoever has
+// confirmed that it has a certificate of that one must not go back to another, by an answer that was under
+// way for long: the others are about to drop that CA. The document may be nil.
+func (d *Document) lets(keyID string) bool {
+	return d == nil || d.Rotation.Stage != Renew && d.Rotation.Stage != Drop || d.Rotation.To == keyID
 }
 
 // parseRequest is the issuer's side: who asks, and for which key. The present certificate is verified as a
