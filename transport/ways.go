@@ -85,6 +85,7 @@ func (m *Mesh) through(n *node, r reach) {
 	case n.far == nil || n.far.instance != ll.Instance:
 		n.run(ll.Instance)
 		way := m.farLink(n.name, ll.Instance)
+		way.node = n
 		n.far = way
 		m.wg.Go(func() { m.meet(way) })
 	}
