@@ -249,6 +249,7 @@ func (m *Mesh) heard(l *link, ll *linkList) {
 		}
 		return
 	}
+	m.contested(l, ll)
 	old := m.atlas.lists[ll.Node]
 	if old != nil && l.node.name == ll.Node && (ll.Version < old.Version || ll.Instance != old.Instance && ll.Version == old.Version) {
 		m.tellSoon(l, ll.Node) // it began with a clock that is behind that of an earlier run
