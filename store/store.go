@@ -76,6 +76,7 @@ type Store struct {
 	receipts    *receipts
 	doubts      doubts
 	handovers   atomic.Uint64 // running number of HandoverID
+	inquiries   atomic.Uint64 // running number of inquiry.number
 	conflicts   atomic.Uint64
 	ahead       atomic.Uint64 // records whose stamp was far ahead of this node's clock
 
