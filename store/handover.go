@@ -225,7 +225,7 @@ func (st *Store) promote(sh *shard, s *session, now instant) {
 		return
 	}
 	s.epoch++
-	s.raise(jump())
+	s.raise(st.jump(s.key, now))
 	s.floor, s.touched = s.cookie, false
 	if s.copies != nil {
 		s.copies.came = now.mono

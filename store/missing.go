@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 )
 
@@ -78,7 +77,7 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	now := st.clock.now()
 	if !st.sureAt(now) {
 		if writes(r.Op) {
-			return Answer{}, pause(retryAfter)
+			return Answer{}, st.pause(v.key, retryAfter)
 		}
 		return Answer{Status: Unknown}, nil
 	}
@@ -152,7 +151,7 @@ func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 		if st.weigh(sh, q, r, v) {
 			return
 		}
-		t := time.NewTimer(againAfter/2 + rand.N(againAfter))
+		t := time.NewTimer(st.Jitter(q.session.key, againAfter))
 		select {
 		case <-t.C:
 		case <-q.done:
@@ -292,10 +291,10 @@ func (st *Store) conclude(ctx context.Context, asked Want, v Verdict, visit *vis
 		return Answer{}, atOnce // and it has gone again already
 	case NotKnown:
 		if len(v.Creating) > 0 {
-			return Answer{}, pause(againAfter)
+			return Answer{}, st.pause(string(r.Key), againAfter)
 		}
 		if writes(r.Op) {
-			return Answer{}, pause(retryAfter)
+			return Answer{}, st.pause(string(r.Key), retryAfter)
 		}
 	}
 	return Answer{Status: Unknown}, nil
@@ -309,7 +308,7 @@ func (st *Store) forward(ctx context.Context, holder string, r *Request) (Answer
 	a, err := st.farm.Forward(dctx, holder, r)
 	switch {
 	case errors.Is(err, ErrNotHere):
-		return Answer{}, pause(againAfter)
+		return Answer{}, st.pause(string(r.Key), againAfter)
 	case err != nil:
 		st.log.Warn("a write was passed to the session's holder, and no answer came back; the client's connection is closed, so that it raises an error",
 			"peer", holder, "op", r.Op.String(), "session", KeyHash(string(r.Key)), "error", err)
@@ -364,10 +363,10 @@ func until(c <-chan struct{}) waiter {
 	}
 }
 
-// pause waits for about d, by chance longer or shorter, so that two who wait for each other part.
-func pause(d time.Duration) waiter {
+// pause waits for about d before a key is asked for again.
+func (st *Store) pause(key string, d time.Duration) waiter {
 	return func(ctx context.Context) bool {
-		t := time.NewTimer(d/2 + rand.N(d))
+		t := time.NewTimer(st.Jitter(key, d))
 		defer t.Stop()
 		select {
 		case <-t.C:

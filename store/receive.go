@@ -62,7 +62,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	s.take(&rec, now.mono)
 	if double {
 		// Locks that the older copy gave here are void.
-		s.raise(jump())
+		s.raise(st.jump(s.key, now))
 		s.floor, s.touched = s.cookie, true
 	}
 	if s.busy != nil {

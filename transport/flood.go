@@ -194,7 +194,7 @@ func (l *link) onward(q *question, origin *link, own store.ReplyKind) (o onward)
 	// The sender's list may be a moment old. Who is asked twice for that has seen the question; who is not asked
 	// at all is missed by the asker, who knows who is up.
 	linked := m.atlas.lists[l.node.name]
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.link != nil && n.link != l && n.name != l.node.name && n.name != origin.node.name && !linked.has(n.name) {
 			o.links = append(o.links, n.link)
 		}

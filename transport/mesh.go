@@ -228,7 +228,7 @@ func (m *Mesh) tick() {
 		}
 		m.mu.Lock()
 		var links []*link
-		for _, n := range m.nodes {
+		for _, n := range m.byName() {
 			if n.link != nil {
 				links = append(links, n.link)
 			}

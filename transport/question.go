@@ -57,7 +57,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	unknown := m.unknowable()
 	var links []*link
 	var further map[string]bool
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		switch {
 		case n.link != nil:
 			links = append(links, n.link)
