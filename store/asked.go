@@ -82,14 +82,15 @@ func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) 
 		st.expire(sh, s)
 		s = sh.sessions[q.Key]
 	}
-	if b := sh.backup(q.Key, now.mono); b != nil && (s == nil || s.state == absent) {
-		return Reply{Kind: ReplyBackup, Node: b.holder.Node, Instance: b.holder.Instance}, nil
-	}
+	b := sh.backup(q.Key, now.mono)
 	if s == nil {
 		if q.Want == Create {
 			s = &session{key: q.Key}
 			sh.put(s)
-			st.promise(sh, s, asker.Node, now)
+			st.promise(sh, s, asker, q.Inquiry, now)
+		}
+		if b != nil {
+			return Reply{Kind: ReplyBackup, Node: b.holder.Node, Instance: b.holder.Instance}, nil
 		}
 		return Reply{Kind: ReplyMissing}, nil
 	}
@@ -114,36 +115,39 @@ func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) 
 		}
 		return Reply{}, until(s.wait())
 	}
-	creating := false
+	creating := uint64(0)
 	if s.busy != nil && s.busy.inquiry != nil {
-		creating = s.busy.inquiry.want == Create
+		if s.busy.inquiry.want == Create {
+			creating = s.busy.inquiry.number
+		}
 		if q.Want == Create {
 			s.busy.inquiry.stale = true
 		}
 	}
-	if q.Want == Create && !creating {
-		st.promise(sh, s, asker.Node, now)
+	if q.Want == Create && creating == 0 {
+		st.promise(sh, s, asker, q.Inquiry, now)
 	}
 	switch {
-	case s.state == moved && q.Want == Create && creating:
-		// Neither word alone is enough: the session may be there, and if not only one may create it.
-		return Reply{Kind: ReplyNotKnown}, nil
+	case s.state == absent && b != nil:
+		return Reply{Kind: ReplyBackup, Node: b.holder.Node, Instance: b.holder.Instance, Creating: creating}, nil
 	case s.state == moved:
-		return Reply{Kind: ReplyMoved, Node: s.busy.to.Node, Instance: s.busy.to.Instance, Epoch: s.epoch}, nil
-	case creating:
-		return Reply{Kind: ReplyCreating, Deleted: s.deleted}, nil
+		// Neither word alone is enough: the session may be there, and if not only one may create it.
+		return Reply{Kind: ReplyMoved, Node: s.busy.to.Node, Instance: s.busy.to.Instance, Epoch: s.epoch, Stamp: s.stamp, Creating: creating}, nil
+	case creating != 0:
+		return Reply{Kind: ReplyCreating, Deleted: s.deleted, Creating: creating}, nil
 	}
 	return Reply{Kind: ReplyMissing, Deleted: s.deleted}, nil
 }
 
-// promise remembers that a node which is about to create the key was told that this one does not hold it.
-// The shard is locked.
-func (st *Store) promise(sh *shard, s *session, node string, now instant) {
+// promise remembers that a node which is about to create the key was told, by its question of that number, that
+// this one does not hold it. The shard is locked.
+func (st *Store) promise(sh *shard, s *session, to Peer, inquiry uint64, now instant) {
 	b := s.extra()
 	if b.promises == nil {
-		b.promises = map[string]int64{}
+		b.promises = map[Peer]promise{}
 	}
-	b.promises[node] = now.mono + promiseFor*int64(st.fetchTimeout)
+	// A question may come after a later one, which is the one that counts: the node has given the earlier up.
+	b.promises[to] = promise{max(inquiry, b.promises[to].inquiry), now.mono + promiseFor*int64(st.fetchTimeout)}
 	st.tidy(sh, s)
 }
 

@@ -139,29 +139,35 @@ func TestAPromiseOutlivesTheNoteOnWhichItWasGiven(t *testing.T) {
 	}
 }
 
-// TestHoweverManyNodesCreateAKeyOneSessionResults has three nodes create one key at nearly the same
+// TestHoweverManyNodesCreateAKeyOneSessionResults has two, three or five nodes create one key at nearly the same
 // moment over links that are slow by chance, many times.
 func TestHoweverManyNodesCreateAKeyOneSessionResults(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(600) {
 		synctest.Test(t, func(t *testing.T) {
-			net := farm(t, "a", "b", "c")
+			names := []string{"a", "b", "c", "d", "e"}[:[]int{2, 3, 5}[seed%3]]
+			net := farm(t, names...)
 			rnd := newChance(t, seed)
 			if seed%2 == 1 {
 				// There was one before, and the nodes have notes of it that point to each other.
 				net.nodes[0].put("k", "old", NoCookie)
-				for _, n := range []int{1, 2, rnd.n(3), rnd.n(3)} {
+				for i := range len(names) + 1 {
+					n := i + 1
+					if n >= len(names) {
+						n = rnd.n(len(names))
+					}
 					mustBe(t, "get of the old one", net.nodes[n].get("k"), OK, "old")
 				}
-				net.nodes[rnd.n(3)].delete("k", NoCookie)
+				net.nodes[rnd.n(len(names))].delete("k", NoCookie)
 				net.wg.Wait()
 			}
-			net.on(func(message) bool { time.Sleep(rnd.upTo(5 * time.Millisecond)); return true })
+			slowest := []time.Duration{time.Millisecond, 5 * time.Millisecond, 60 * time.Millisecond}[rnd.n(3)]
+			net.on(func(message) bool { time.Sleep(rnd.upTo(slowest)); return true })
 			var wg sync.WaitGroup
 			var told atomic.Int32
 			for _, n := range net.nodes {
 				for i := range 1 + rnd.n(2) {
 					wg.Go(func() {
-						time.Sleep(rnd.upTo(8 * time.Millisecond))
+						time.Sleep(rnd.upTo(2 * slowest))
 						if rnd.n(3) == 0 && n.get("k").Init {
 							told.Add(1)
 						}

@@ -32,7 +32,8 @@
 //   - A process that has stood still serves nothing before it has been compared with the others ([Store.Sure]).
 //   - A locked session does not move, unless its node leaves ([Store.HandOut]). A cookie is not given twice for one session.
 //   - "Missing here" said to a node that is about to create the key is a promise: this node does not
-//     create it before that one has had its turn.
+//     create it before that question has been answered. Of several nodes that create a key at the same moment one
+//     stores it, the smallest name unless a promise has another go first, and the others find it (missing.go).
 //   - Bodies are immutable once they are stored, and are served without being copied.
 //
 // Times that last are monotonic, stamps are wall-clock; see [Stamp].

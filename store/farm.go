@@ -42,6 +42,14 @@ type Question struct {
 	Key  string
 	Want Want
 	Wait time.Duration // Move: how long to wait for a lock before it is answered "held"
+	// Inquiry is a number of the asker's that rises with each question; the same goes to all nodes.
+	Inquiry uint64
+}
+
+// Creator is a node that is about to create a key, and the number of its question about it.
+type Creator struct {
+	Peer
+	Inquiry uint64
 }
 
 // Outcome is what came of a question.
@@ -68,7 +76,7 @@ type Verdict struct {
 	Cookie   int32         // Held and locked: by which cookie
 	LockAge  time.Duration // Held and locked: for how long
 	Deleted  Stamp         // Missing: the latest deletion that a node remembers; 0: none
-	Creating []string      // Missing: nodes that are about to create it
+	Creating []Creator     // Missing, NotKnown: nodes that are about to create it
 }
 
 // ReplyKind is what a node says to a question.
@@ -95,5 +103,7 @@ type Reply struct {
 	Node     string        // Moved: to which node; Backup: whose session it is
 	Instance uint64        // Backup, Moved: and in which run of it; Moved: 0 where that is not known
 	Epoch    uint64        // Moved: the epoch that it has there
+	Stamp    Stamp         // Moved: the stamp that it had then. Of two notes the later stamp is newer, then the higher epoch
 	Deleted  Stamp         // Missing, Creating: when it was deleted; 0: not known to have been
+	Creating uint64        // Creating, Moved, Backup: the number of its own question about the key; 0: it is not creating it
 }

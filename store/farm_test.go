@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -163,7 +164,7 @@ func (n *node) Ask(ctx context.Context, q Question) Verdict {
 		open     int
 		unknown  bool
 		v        = Verdict{Outcome: Missing}
-		followed = map[string]uint64{}
+		followed = map[string]Reply{}
 	)
 	put := func(to *node) {
 		open++
@@ -193,6 +194,9 @@ func (n *node) Ask(ctx context.Context, q Question) Verdict {
 		case <-ctx.Done():
 			return Verdict{}
 		}
+		if s.known && s.Creating != 0 {
+			v.Creating = append(v.Creating, Creator{Peer{s.node, n.net.named(s.node).instance}, s.Creating})
+		}
 		switch {
 		case s.arrived:
 			return Verdict{Outcome: Arrived}
@@ -204,12 +208,11 @@ func (n *node) Ask(ctx context.Context, q Question) Verdict {
 			v.Deleted = max(v.Deleted, s.Deleted)
 		case s.Kind == ReplyCreating:
 			v.Deleted = max(v.Deleted, s.Deleted)
-			v.Creating = append(v.Creating, s.node)
 		case s.Kind == ReplyMoved && s.Node != n.name:
-			if epoch, ok := followed[s.Node]; ok && epoch >= s.Epoch {
+			if f, ok := followed[s.Node]; ok && cmp.Or(cmp.Compare(f.Stamp, s.Stamp), cmp.Compare(f.Epoch, s.Epoch)) >= 0 {
 				continue
 			}
-			followed[s.Node] = s.Epoch
+			followed[s.Node] = s.Reply
 			if n.net.linked(n.name, s.Node) {
 				put(n.net.named(s.Node))
 			} else {

@@ -138,6 +138,12 @@ func (st *Store) conflict(sh *shard, s *session, node string, v Version, now ins
 	}
 	st.dropCopies(s, true)
 	st.leave(sh, s, Peer{Node: node}, v.Epoch, now)
+	// The note is of that record: one that was dropped for being empty may have the later stamp, and a note with it
+	// would keep the session from ever coming here.
+	s.stamp, s.deleted, s.flags = v.Stamp, max(s.deleted, v.Deleted), s.flags&^FlagUninitialized
+	if v.Uninitialized {
+		s.flags |= FlagUninitialized
+	}
 	s.wake()
 }
 
@@ -219,7 +225,7 @@ func (st *Store) promote(sh *shard, s *session, now instant) {
 		return
 	}
 	s.epoch++
-	s.raise(jump())
+	s.raise(st.jump(s.key, now))
 	s.floor, s.touched = s.cookie, false
 	if s.copies != nil {
 		s.copies.came = now.mono

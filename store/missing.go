@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 )
 
@@ -14,6 +13,7 @@ type inquiry struct {
 	session *session
 	done    chan struct{} // closed when it is over and verdict is set
 	// guarded by the shard's lock:
+	number  uint64 // of the question that is being asked; another each time it is asked again
 	verdict Verdict
 	created bool // the asker's own write has been stored
 	answer  Answer
@@ -77,7 +77,7 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	now := st.clock.now()
 	if !st.sureAt(now) {
 		if writes(r.Op) {
-			return Answer{}, pause(retryAfter)
+			return Answer{}, st.pause(v.key, retryAfter)
 		}
 		return Answer{Status: Unknown}, nil
 	}
@@ -126,7 +126,7 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	q := s.extra().inquiry
 	mine := q == nil
 	if mine {
-		q = &inquiry{want: st.wants(r.Op), session: s, done: make(chan struct{})}
+		q = &inquiry{want: st.wants(r.Op), session: s, done: make(chan struct{}), number: st.inquiries.Add(1)}
 		s.busy.inquiry = q
 	}
 	sh.mu.Unlock()
@@ -146,34 +146,66 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
-	s := q.session
-	v := st.farm.Ask(ctx, Question{Key: s.key, Want: q.want, Wait: st.lockWait})
+	for {
+		v := st.farm.Ask(ctx, Question{Key: q.session.key, Want: q.want, Wait: st.lockWait, Inquiry: q.number})
+		if st.weigh(sh, q, r, v) {
+			return
+		}
+		t := time.NewTimer(st.Jitter(q.session.key, againAfter))
+		select {
+		case <-t.C:
+		case <-q.done:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+}
 
+// weigh ends the inquiry with what came of its question; over is false when another node goes first, and the
+// question is to be asked again. Meanwhile this node goes on saying that it is about to create the key: if it gave
+// promises between its questions, several nodes could let each other go first until their time is over.
+func (st *Store) weigh(sh *shard, q *inquiry, r *Request, v Verdict) (over bool) {
+	s := q.session
 	now := st.clock.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s.busy == nil || s.busy.inquiry != q {
-		return // the session has arrived, which ended the inquiry
+		return true // the session has arrived, which ended the inquiry
 	}
-	if v.Outcome == Missing {
-		switch {
-		case len(v.Creating) > 0 && (q.want != Create || st.yields(s, v.Creating, now.mono)):
-			v.Outcome = NotKnown
-		case q.want == Create:
-			s.deleted = max(s.deleted, min(v.Deleted, maxStamp))
-			q.answer = st.create(sh, s, r, now)
-			q.created, v = true, Verdict{Outcome: Arrived}
-			st.serveTurns(sh, s, now)
-		}
+	waits := len(v.Creating) > 0 && (q.want != Create || v.Outcome == NotKnown || st.yields(s, v.Creating, now.mono))
+	switch {
+	case v.Outcome != Missing && v.Outcome != NotKnown:
+	case waits && q.want == Create:
+		q.number = st.inquiries.Add(1)
+		return false
+	case waits:
+		v.Outcome = NotKnown
+	case v.Outcome == Missing && q.want == Create:
+		s.deleted = max(s.deleted, min(v.Deleted, maxStamp))
+		q.answer = st.create(sh, s, r, now)
+		q.created, v = true, Verdict{Outcome: Arrived}
+		st.serveTurns(sh, s, now)
 	}
 	st.end(sh, s, v)
+	return true
 }
 
-// yields: of two nodes that are about to create one key the smaller name stores it, but a node
-// that promised another that the key is missing here lets that one go first.
-func (st *Store) yields(s *session, creating []string, now int64) bool {
-	for _, node := range creating {
-		if node < st.node || now < s.busy.promises[node] {
+// yields: of two nodes that are about to create one key the smaller name stores it, but a node that has promised
+// the other's question that the key is missing here lets that one go first. A promise to a question which that
+// node has given up is void: it asks again itself, and hears that this one is about to create the key.
+//
+// So of two, X < Y, never both store by the questions x and y. If Y was not creating when x came, it has
+// promised x, hears later from X that x is still open, and yields. If it was, X hears so; and y, when it came to X,
+// either met x, and Y yields to the smaller name, or came before and was promised, and X yields while y is open.
+// And one of all always stores. Who is creating gives no promise, so those that it has given are to questions put
+// before; as soon as each of these was answered, the smallest name yields to nobody.
+func (st *Store) yields(s *session, creating []Creator, now int64) bool {
+	for _, c := range creating {
+		if c.Node == st.node {
+			continue
+		}
+		p := s.busy.promises[c.Peer]
+		if c.Node < st.node || c.Inquiry == p.inquiry && now < p.until {
 			return true
 		}
 	}
@@ -259,10 +291,10 @@ func (st *Store) conclude(ctx context.Context, asked Want, v Verdict, visit *vis
 		return Answer{}, atOnce // and it has gone again already
 	case NotKnown:
 		if len(v.Creating) > 0 {
-			return Answer{}, pause(againAfter)
+			return Answer{}, st.pause(string(r.Key), againAfter)
 		}
 		if writes(r.Op) {
-			return Answer{}, pause(retryAfter)
+			return Answer{}, st.pause(string(r.Key), retryAfter)
 		}
 	}
 	return Answer{Status: Unknown}, nil
@@ -276,7 +308,7 @@ func (st *Store) forward(ctx context.Context, holder string, r *Request) (Answer
 	a, err := st.farm.Forward(dctx, holder, r)
 	switch {
 	case errors.Is(err, ErrNotHere):
-		return Answer{}, pause(againAfter)
+		return Answer{}, st.pause(string(r.Key), againAfter)
 	case err != nil:
 		st.log.Warn("a write was passed to the session's holder, and no answer came back; the client's connection is closed, so that it raises an error",
 			"peer", holder, "op", r.Op.String(), "session", KeyHash(string(r.Key)), "error", err)
@@ -331,10 +363,10 @@ func until(c <-chan struct{}) waiter {
 	}
 }
 
-// pause waits for about d, by chance longer or shorter, so that two who wait for each other part.
-func pause(d time.Duration) waiter {
+// pause waits for about d before a key is asked for again.
+func (st *Store) pause(key string, d time.Duration) waiter {
 	return func(ctx context.Context) bool {
-		t := time.NewTimer(d/2 + rand.N(d))
+		t := time.NewTimer(st.Jitter(key, d))
 		defer t.Stop()
 		select {
 		case <-t.C:

@@ -39,7 +39,7 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
 	sh.dropBackup(b)
 	s.take(&rec, now.mono)
-	s.raise(jump())
+	s.raise(st.jump(s.key, now))
 	s.floor, s.touched = s.cookie, false
 	sh.hold(s)
 	st.inherit(s, &rec, Peer{}, now.mono)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
@@ -61,7 +62,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	s.take(&rec, now.mono)
 	if double {
 		// Locks that the older copy gave here are void.
-		s.raise(jump())
+		s.raise(st.jump(s.key, now))
 		s.floor, s.touched = s.cookie, true
 	}
 	if s.busy != nil {
@@ -93,8 +94,7 @@ func (s *session) outdates(rec *Record) bool {
 		// This node gave a later record away, which is found where it went. But a note is no session:
 		// it does not win from an empty one, which may have been created since that one ended.
 		// What comes back from there is at least as new as the note.
-		mine.Uninitialized = theirs.Uninitialized
-		return mine.Compare(theirs) > 0
+		return cmp.Or(cmp.Compare(mine.Stamp, theirs.Stamp), cmp.Compare(mine.Epoch, theirs.Epoch)) > 0
 	}
 	return false
 }

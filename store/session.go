@@ -50,17 +50,22 @@ type busy struct {
 	// stays: a session that was fetched for nobody who still waits does not move on before that
 	// (monotonic ns), unless a request has found it.
 	stays int64
-	// promises: nodes that are about to create the key and were told that it is missing here,
-	// and until when (monotonic ns) that is remembered.
-	promises map[string]int64
+	// promises: nodes that are about to create the key and were told that it is missing here.
+	promises map[Peer]promise
 	// changed is closed when the session comes, goes or ends. Made by who waits first.
 	changed chan struct{}
 }
 
+// promise is to which question of a node it was given, and until when (monotonic ns) that is remembered.
+type promise struct {
+	inquiry uint64
+	until   int64
+}
+
 // promised is until when a promise counts.
 func (b *busy) promised() (until int64) {
-	for _, end := range b.promises {
-		until = max(until, end)
+	for _, p := range b.promises {
+		until = max(until, p.until)
 	}
 	return until
 }

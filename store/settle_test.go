@@ -338,3 +338,22 @@ func TestAStampFarAheadIsTakenAndCounted(t *testing.T) {
 		}
 	})
 }
+
+// TestASessionComesToANodeThatHasDroppedALaterEmptyOneForIt: its note of where the session is must not be later than
+// the session.
+func TestASessionComesToANodeThatHasDroppedALaterEmptyOneForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := farm(t, "a", "b")
+		a, b := net.nodes[0], net.nodes[1]
+		b.put("k", "cart", NoCookie)
+		empty := Record{Key: "k", Stamp: b.version("k").Stamp + 100, Timeout: 20, Left: time.Minute, Flags: FlagUninitialized, Cookie: 1}
+		if got := a.Receive(Peer{"c", 9}, HandoverID{9, 1}, empty); !got.Accepted {
+			t.Fatalf("not taken: %+v", got)
+		}
+		if got := a.Settle("k", b.version("k"), "b"); got.Kind != SettleDropped {
+			t.Fatalf("the empty session stays: %+v", got)
+		}
+		mustBe(t, "get at a", a.get("k"), OK, "cart")
+		net.mustHold(t, "k", "a")
+	})
+}

@@ -26,12 +26,15 @@ type shard struct {
 	_ [64]byte // keeps the next shard's lock out of this one's cache line
 }
 
+// shardSeed keeps others from choosing keys that all fall into one shard.
+var shardSeed = maphash.MakeSeed()
+
 func (st *Store) shard(key []byte) *shard {
-	return &st.shards[maphash.Bytes(st.seed, key)>>(64-shardBits)]
+	return &st.shards[maphash.Bytes(shardSeed, key)>>(64-shardBits)]
 }
 
 func (st *Store) shardOf(key string) *shard {
-	return &st.shards[maphash.String(st.seed, key)>>(64-shardBits)]
+	return &st.shards[maphash.String(shardSeed, key)>>(64-shardBits)]
 }
 
 func (sh *shard) put(s *session) {

@@ -20,24 +20,27 @@ type Version struct {
 }
 
 // Compare is positive when v is the session and o the stale copy, negative when it is the other
-// way round, and 0 when both are the same write after equally many moves.
+// way round, and 0 when both are the same write after equally many moves. It is one order of all records of a
+// key (a total preorder), so whoever meets whom first, the same one stays.
 //
-// The later stamp wins, which is what the visitor did last, and between equal stamps the higher
-// epoch. But a record that a client has initialised wins from one that is still empty, whatever
-// their stamps, unless it is older than the deletion that came before the empty one.
+// The later stamp wins, which is what the visitor did last or a deletion, and between equal stamps the higher
+// epoch. But a record that is still empty stands where the deletion stands that it knows of, just above: it
+// wins from that deletion and from what that ended, and loses to everything later, however late it was made
+// itself. So it never displaces what a client has put into the session, unless that was deleted before; and one
+// that was made on one side of a broken link goes when the other side has deleted the key meanwhile. Nothing is lost
+// with it.
 func (v Version) Compare(o Version) int {
-	if !v.Tombstone && !o.Tombstone && v.Uninitialized != o.Uninitialized {
-		if v.Uninitialized {
-			return -o.Compare(v)
-		}
-		if v.Stamp > o.Deleted {
-			return 1
-		}
+	return cmp.Or(
+		cmp.Compare(v.place(), o.place()),
+		cmp.Compare(v.Stamp, o.Stamp), cmp.Compare(v.Epoch, o.Epoch))
+}
+
+// place is where a record stands before its own stamp counts: twice a stamp, and one more for just above.
+func (v Version) place() Stamp {
+	if v.Uninitialized && !v.Tombstone {
+		return 2*v.Deleted + 1
 	}
-	if c := cmp.Compare(v.Stamp, o.Stamp); c != 0 {
-		return c
-	}
-	return cmp.Compare(v.Epoch, o.Epoch)
+	return 2 * v.Stamp
 }
 
 // clock gives the two times of the store. Whatever lasts (expiry, the age of a lock) is measured

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"hash/maphash"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,12 +68,12 @@ type Store struct {
 
 	clock       clock
 	clockOffset atomic.Int64 // ns; see SetClockOffset
-	seed        maphash.Seed
 	shards      [1 << shardBits]shard
 	heard       *heard
 	receipts    *receipts
 	doubts      doubts
 	handovers   atomic.Uint64 // running number of HandoverID
+	inquiries   atomic.Uint64 // running number of inquiry.number
 	conflicts   atomic.Uint64
 	ahead       atomic.Uint64 // records whose stamp was far ahead of this node's clock
 
@@ -91,7 +89,7 @@ func New(o Options) *Store {
 	st := &Store{
 		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout,
 		lockWait: o.LockWait, waited: o.Waited, log: o.Log, grace: int64(o.Grace), backups: o.Backups, sync: o.Sync, toMend: make(chan struct{}, 1),
-		clock: newClock(), seed: maphash.MakeSeed(), heard: newHeard(), receipts: newReceipts(),
+		clock: newClock(), heard: newHeard(), receipts: newReceipts(),
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
 	st.keepers.Store(&keepers{})
@@ -272,8 +270,3 @@ func KeyHash(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return hex.EncodeToString(sum[:4])
 }
-
-// jump is how far the cookie counter is raised when locks may have been given by a copy that died:
-// further than that copy could have counted meanwhile, and by chance, so that two copies that
-// jump from the same place do not meet.
-func jump() int32 { return 1<<16 + rand.Int32N(1<<16) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -83,7 +82,7 @@ func (d *dialler) run() {
 		default:
 			d.failed(err, false)
 		}
-		t := time.NewTimer(pause/2 + rand.N(pause))
+		t := time.NewTimer(d.mesh.store.Jitter(d.addr, pause))
 		select {
 		case <-t.C:
 		case <-reloaded: // whoever was refused may be accepted now

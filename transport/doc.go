@@ -5,7 +5,8 @@
 // link in three steps: the TLS handshake, in which both sides judge the other's certificate
 // (package certs); the dialler's hello, with the run of the node that it is; and the welcome. There
 // is one link between two nodes, whichever of them dialled: of two that were dialled from both sides
-// at once, the one that the smaller name dialled stays. A second live node of one name is refused;
+// at once, the one that the smaller name dialled stays. A second live node of one name is refused, and
+// where two have come to be in islands of a farm that are linked later, the later started one is (rivals.go);
 // a node that has started anew, which shows in its instance, takes the place of its old self.
 //
 // All nodes link to all: each tells its links whom it knows, and dials whom it did not know (learn.go). With

@@ -104,7 +104,7 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 func (m *Mesh) takers(full map[*link]time.Time) (links []*link) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.link != nil && !n.link.leaving.Load() && time.Since(full[n.link]) >= fullFor {
 			links = append(links, n.link)
 		}
@@ -121,7 +121,7 @@ func (m *Mesh) heirs(full map[*link]time.Time) []*link {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.link == nil && n.far != nil && time.Since(full[n.far]) >= fullFor {
 			links = append(links, n.far)
 		}

@@ -45,25 +45,35 @@ func also(names map[string]bool, name string) map[string]bool {
 // checkNames finds names in a reply that no node has.
 func (r *reply) checkNames() error {
 	bad := func(name string) bool { return certs.ValidName(name) != nil }
-	if r.Node != "" && bad(r.Node) || slices.ContainsFunc(r.Creating, bad) || slices.ContainsFunc(slices.Concat(r.Asked, r.Holders), func(p peerRef) bool { return bad(p.Node) }) {
+	if r.Node != "" && bad(r.Node) || slices.ContainsFunc(r.Creating, func(c creatorRef) bool { return bad(c.Node) }) ||
+		slices.ContainsFunc(slices.Concat(r.Asked, r.Holders), func(p peerRef) bool { return bad(p.Node) }) {
 		return fmt.Errorf("%w: a reply with names that no node has", errFrame)
 	}
 	return nil
 }
 
-// creators gives the nodes that are about to create the key, by a reply that came over l.
-func (r *reply) creators(l *link) []string {
+// creators gives the nodes that are about to create the key, by a reply that came over l. There is at least one
+// if it says so.
+func (r *reply) creators(l *link) []creatorRef {
 	if len(r.Creating) == 0 && r.Kind == store.ReplyCreating {
-		return []string{l.node.name}
+		return []creatorRef{{Node: l.node.name, Instance: l.instance}}
 	}
 	return r.Creating
+}
+
+// creates gives this node where its own reply says that it is about to create the key.
+func (m *Mesh) creates(own store.Reply) []creatorRef {
+	if own.Creating == 0 {
+		return nil
+	}
+	return []creatorRef{{m.me, m.config.Instance, own.Creating}}
 }
 
 // beyond weighs what a node says of those to which it has passed the question on.
 func (g *gathering) beyond(r *said) {
 	g.unknown = g.unknown || r.Unknown
-	if r.kind == saidMoved {
-		g.creating = append(g.creating, r.Creating...)
+	for _, c := range r.creators(r.link) {
+		g.creating = append(g.creating, c.of())
 	}
 	for _, p := range r.backups() {
 		g.holders = append(g.holders, store.Peer(p))
@@ -184,7 +194,7 @@ func (l *link) onward(q *question, origin *link, own store.ReplyKind) (o onward)
 	// The sender's list may be a moment old. Who is asked twice for that has seen the question; who is not asked
 	// at all is missed by the asker, who knows who is up.
 	linked := m.atlas.lists[l.node.name]
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.link != nil && n.link != l && n.name != l.node.name && n.name != origin.node.name && !linked.has(n.name) {
 			o.links = append(o.links, n.link)
 		}
@@ -314,7 +324,7 @@ func (o *onward) put(l *link, q *question) (passed, error) {
 	defer late.Stop()
 	if err = s.SetDeadline(o.end.Add(m.config.FetchTimeout + m.config.Grace)); err == nil {
 		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(o.end)*4/5, 0),
-			Number: q.Number, Hops: o.hops - 1, Origin: o.origin.node.name, Instance: o.origin.instance})
+			Number: q.Number, Hops: o.hops - 1, Origin: o.origin.node.name, Instance: o.origin.instance, Inquiry: q.Inquiry})
 	}
 	if err == nil {
 		err = expect(s, kindReply, &r.reply)

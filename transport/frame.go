@@ -132,6 +132,8 @@ type question struct {
 	Hops     int    `cbor:"6,keyasint,omitempty"` // over how many more links it may go
 	Origin   string `cbor:"8,keyasint,omitempty"` // who wants to know; empty: the sender
 	Instance uint64 `cbor:"9,keyasint,omitempty"` // of Origin
+	// Inquiry is the number of the question in the store that asks it.
+	Inquiry uint64 `cbor:"10,keyasint,omitempty"`
 }
 
 type reply struct {
@@ -143,17 +145,18 @@ type reply struct {
 	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
 	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
 	// Backup: of a session of Node, in this run. Moved: to Node, in this run; 0: that is not known.
-	Instance uint64 `cbor:"15,keyasint,omitempty"`
+	Instance uint64      `cbor:"15,keyasint,omitempty"`
+	Stamp    store.Stamp `cbor:"18,keyasint,omitempty"` // Moved: that it had then
 	// Found:
 	Giver  uint64      `cbor:"8,keyasint,omitempty"`
 	Number uint64      `cbor:"9,keyasint,omitempty"`
 	Record *recordHead `cbor:"10,keyasint,omitempty"`
 	// From a node that has passed the question on. Node is the holder then, or the giver.
-	Unknown  bool      `cbor:"11,keyasint,omitempty"` // somebody there could not say
-	Creating []string  `cbor:"12,keyasint,omitempty"` // who is about to create it
-	Asked    []peerRef `cbor:"13,keyasint,omitempty"` // who has said that it does not have it, beside the sender
-	Seen     bool      `cbor:"14,keyasint,omitempty"` // missing: the question has come before, and is answered there
-	Holders  []peerRef `cbor:"16,keyasint,omitempty"` // of whose session somebody there has a backup
+	Unknown  bool         `cbor:"11,keyasint,omitempty"` // somebody there could not say
+	Creating []creatorRef `cbor:"17,keyasint,omitempty"` // who is about to create it, the sender among them
+	Asked    []peerRef    `cbor:"13,keyasint,omitempty"` // who has said that it does not have it, beside the sender
+	Seen     bool         `cbor:"14,keyasint,omitempty"` // missing: the question has come before, and is answered there
+	Holders  []peerRef    `cbor:"16,keyasint,omitempty"` // of whose session somebody there has a backup
 }
 
 // recordHead is a session without its key, which was asked for, and its body, which follows.
@@ -177,6 +180,17 @@ type recordHead struct {
 type peerRef struct {
 	Node     string `cbor:"1,keyasint"`
 	Instance uint64 `cbor:"2,keyasint"`
+}
+
+// creatorRef is a store.Creator.
+type creatorRef struct {
+	Node     string `cbor:"1,keyasint"`
+	Instance uint64 `cbor:"2,keyasint"`
+	Inquiry  uint64 `cbor:"3,keyasint"`
+}
+
+func (c creatorRef) of() store.Creator {
+	return store.Creator{Peer: store.Peer{Node: c.Node, Instance: c.Instance}, Inquiry: c.Inquiry}
 }
 
 func headOf(r *store.Record) *recordHead {

@@ -33,7 +33,7 @@ func frames() map[kind]any {
 			Number: 1 << 63, Hops: 16, Origin: "web3", Instance: 1<<64 - 1},
 		kindReply: reply{Kind: store.ReplyFound, Locked: true, Cookie: 5, LockAge: time.Hour, Node: "web1", Epoch: 8, Deleted: 9, Giver: 10, Number: 11,
 			Record:  &recordHead{Stamp: 1, Epoch: 2, Deleted: 3, Left: 4, Timeout: 5, Flags: -6, Cookie: 7, Floor: 8, Touched: true, Size: 9},
-			Unknown: true, Creating: []string{"web1"}, Asked: asked("web2", "web3"), Seen: true},
+			Unknown: true, Creating: []creatorRef{{"web1", 7, 3}}, Asked: asked("web2", "web3"), Seen: true},
 		kindReceipt:    receipt{Accepted: true, Version: v},
 		kindForward:    forward{Op: store.Put, Key: "k", Cookie: -2, Timeout: 20, Flags: 1, Size: 1 << 40, Within: time.Minute},
 		kindAnswer:     answer{NotHere: true, Status: store.Locked, Init: true, Cookie: 5, LockAge: time.Second},

@@ -215,10 +215,8 @@ func (m *Mesh) livesElsewhere(ctx context.Context, l *link) bool {
 	if far == nil || far.instance == l.instance {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_, err := m.compare(ctx, far, "", nil, nil) // of no session
-	return err == nil
+	_, lives := m.signOfLife(ctx, far)
+	return lives
 }
 
 // twin says that there are two nodes of one name, and which one is refused.

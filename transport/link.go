@@ -50,6 +50,7 @@ type link struct {
 	gate    sync.RWMutex
 	over    bool // under gate
 	far     bool
+	first   *link           // where far is set: the link that it leads over; nil: the first of a shortest path
 	relayed atomic.Int64    // streams that came over it and are passed on
 	bulk    atomic.Int64    // streams that bring many sessions over it, each with a buffer
 	untold  map[string]bool // under Mesh.mu: whose lists of links the other side has not been told

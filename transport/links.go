@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"time"
 
@@ -97,7 +98,7 @@ func (m *Mesh) renew() {
 // publish has a list told to the links but for the one that it came from, its origin, and those that
 // hear it from the origin. m.mu is held.
 func (m *Mesh) publish(ll *linkList, from *link) {
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.link != nil && n.link != from && m.concerns(n.link, ll) {
 			m.tellSoon(n.link, ll.Node)
 		}
@@ -141,7 +142,7 @@ func (l *link) tellLinks() {
 	for {
 		m.mu.Lock()
 		var batch []linkList
-		for name := range l.untold {
+		for _, name := range slices.Sorted(maps.Keys(l.untold)) {
 			if ll := m.atlas.list(name); ll != nil {
 				batch = append(batch, *ll)
 			}
@@ -249,6 +250,7 @@ func (m *Mesh) heard(l *link, ll *linkList) {
 		}
 		return
 	}
+	m.contested(l, ll)
 	old := m.atlas.lists[ll.Node]
 	if old != nil && l.node.name == ll.Node && (ll.Version < old.Version || ll.Instance != old.Instance && ll.Version == old.Version) {
 		m.tellSoon(l, ll.Node) // it began with a clock that is behind that of an earlier run

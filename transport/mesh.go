@@ -85,8 +85,9 @@ type Mesh struct {
 	resolving map[string]bool
 	unsure    bool // the store is, and all nodes are being compared with
 	atlas     atlas
-	news      bool // whom this node knows is not what its links were told
-	skewed    bool // this node's clock differs from most others'
+	rivals    map[string]rival // of which two runs are being asked, by name
+	news      bool             // whom this node knows is not what its links were told
+	skewed    bool             // this node's clock differs from most others'
 	closed    bool
 	saving    bool // the known nodes are being written
 	unsaved   bool // and have changed since
@@ -104,7 +105,8 @@ func NewInstance() uint64 {
 func New(config Config) (*Mesh, error) {
 	m := &Mesh{
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
-		nodes: map[string]*node{}, conns: map[*quic.Conn]*link{}, reloaded: make(chan struct{}), change: make(chan struct{}), review: make(chan struct{}, 1), resolving: map[string]bool{},
+		nodes: map[string]*node{}, conns: map[*quic.Conn]*link{}, reloaded: make(chan struct{}), change: make(chan struct{}),
+		review: make(chan struct{}, 1), resolving: map[string]bool{}, rivals: map[string]rival{},
 	}
 	if m.config.MaxHops == 0 {
 		m.config.MaxHops = defaultHops
@@ -231,7 +233,7 @@ func (m *Mesh) tick() {
 		}
 		m.mu.Lock()
 		var links []*link
-		for _, n := range m.nodes {
+		for _, n := range m.byName() {
 			if n.link != nil {
 				links = append(links, n.link)
 			}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -59,6 +60,12 @@ func (m *Mesh) node(name string) *node {
 		m.nodes[name] = n
 	}
 	return n
+}
+
+// byName gives all nodes that are known, in an order, so that what is done with one after the other does not depend
+// on that of a map. m.mu is held.
+func (m *Mesh) byName() []*node {
+	return slices.SortedFunc(maps.Values(m.nodes), func(a, b *node) int { return cmp.Compare(a.name, b.name) })
 }
 
 // gone: nobody waits for it. What only it held is missing, or it held nothing.

@@ -57,7 +57,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	unknown := m.unknowable()
 	var links []*link
 	var further map[string]bool
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		switch {
 		case n.link != nil:
 			links = append(links, n.link)
@@ -69,7 +69,7 @@ func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	m.mu.Unlock()
 
 	g := &gathering{mesh: m, question: q, begun: begun, replies: make(chan said), over: make(chan struct{}),
-		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]uint64{}, denied: map[string]uint64{}, unknown: unknown, further: further}
+		open: map[*link]int{}, coming: map[*link]bool{}, followed: map[string]note{}, denied: map[string]uint64{}, unknown: unknown, further: further}
 	if kept {
 		g.holders = append(g.holders, own.Holder)
 	}
@@ -114,13 +114,13 @@ type gathering struct {
 	end      time.Time
 	replies  chan said
 	over     chan struct{}
-	open     map[*link]int     // to whom how many questions are still unanswered
-	coming   map[*link]bool    // from whom the session is arriving
-	followed map[string]uint64 // to which nodes it was asked again, and the epoch it has there
-	unknown  bool              // a node that may have the session cannot say, or cannot be asked
-	further  map[string]bool   // nodes without a link that are up, and have not said that they do not have it
+	open     map[*link]int   // to whom how many questions are still unanswered
+	coming   map[*link]bool  // from whom the session is arriving
+	followed map[string]note // to which nodes it was asked again, and by which note
+	unknown  bool            // a node that may have the session cannot say, or cannot be asked
+	further  map[string]bool // nodes without a link that are up, and have not said that they do not have it
 	deleted  store.Stamp
-	creating []string
+	creating []store.Creator
 	holders  []store.Peer      // of whose session a node has a backup
 	denied   map[string]uint64 // nodes that do not hold it, and in which run they said so
 }
@@ -192,9 +192,8 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 		g.deleted = max(g.deleted, r.Deleted)
 	case saidCreating:
 		g.deleted = max(g.deleted, r.Deleted)
-		g.creating = append(g.creating, r.creators(r.link)...)
 	case saidMoved:
-		g.follow(store.Peer{Node: r.Node, Instance: r.Instance}, r.Epoch)
+		g.follow(r.note())
 	case saidBackup: // see beyond
 	case saidNothing:
 		g.unknown = true
@@ -204,7 +203,7 @@ func (g *gathering) take(r said) (v store.Verdict, decided bool) {
 
 // follow asks the node to which another has given the session a moment ago: it may have said that it
 // does not have it just before it came.
-func (g *gathering) follow(to store.Peer, epoch uint64) {
+func (g *gathering) follow(to note) {
 	m, name := g.mesh, to.Node
 	if name == m.me {
 		if to.Instance != 0 && to.Instance != m.config.Instance {
@@ -212,10 +211,10 @@ func (g *gathering) follow(to store.Peer, epoch uint64) {
 		}
 		return // and it has gone on, or ended, since; the others know
 	}
-	if known, ok := g.followed[name]; ok && known >= epoch {
+	if known, ok := g.followed[name]; ok && !to.newer(known) {
 		return
 	}
-	g.followed[name] = epoch
+	g.followed[name] = to
 	m.mu.Lock()
 	n := m.nodes[name]
 	var l *link
@@ -254,7 +253,7 @@ func (m *Mesh) askOne(l *link, q store.Question, fl flood, end time.Time, tell f
 	// the grace time.
 	if err = s.SetDeadline(end.Add(m.config.Grace + 100*time.Millisecond)); err == nil {
 		err = writeFrame(s, kindQuestion, question{Want: q.Want, Key: q.Key, Wait: q.Wait, Within: max(time.Until(end)*4/5, 0),
-			Number: fl.number, Hops: fl.hops})
+			Number: fl.number, Hops: fl.hops, Inquiry: q.Inquiry})
 	}
 	var rep reply
 	if err == nil {

@@ -91,7 +91,7 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	}
 	ctx, cancel := l.within(q.Within)
 	defer cancel()
-	rep := l.mesh.answer(ctx, store.Peer{Node: origin.node.name, Instance: origin.instance}, store.Question{Key: q.Key, Want: q.Want,
+	rep := l.mesh.answer(ctx, store.Peer{Node: origin.node.name, Instance: origin.instance}, store.Question{Key: q.Key, Want: q.Want, Inquiry: q.Inquiry,
 		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
 	if rep.Kind == store.ReplyFound {
 		return l.handTo(origin, s, rep.Handover)
@@ -103,7 +103,7 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 		return err
 	}
 	return writeFrame(s, kindReply, reply{Kind: rep.Kind, Locked: rep.Locked, Cookie: rep.Cookie, LockAge: rep.LockAge,
-		Node: rep.Node, Instance: rep.Instance, Epoch: rep.Epoch, Deleted: rep.Deleted})
+		Node: rep.Node, Instance: rep.Instance, Epoch: rep.Epoch, Stamp: rep.Stamp, Deleted: rep.Deleted, Creating: l.mesh.creates(rep)})
 }
 
 // answer has the store answer a question. Where it has only a backup, and nobody can hold the session any
@@ -115,15 +115,18 @@ func (m *Mesh) answer(ctx context.Context, asker store.Peer, q store.Question) s
 	}
 	b, ok := m.store.BackupOf(q.Key)
 	switch {
-	case !ok && rep.Kind == store.ReplyMoved && m.longGone(rep.Node):
-		return store.Reply{Kind: store.ReplyMissing} // it is not there any more; if it went on, it is elsewhere
+	case !ok && rep.Kind == store.ReplyMoved && m.longGone(rep.Node): // it is not there any more; if it went on, it is elsewhere
+		if rep.Creating != 0 {
+			return store.Reply{Kind: store.ReplyCreating, Creating: rep.Creating}
+		}
+		return store.Reply{Kind: store.ReplyMissing}
 	case !ok:
 		return rep
 	case m.vacant(b.Holder) && len(m.promoteBackups(ctx, []store.Backup{b})) == 0:
 		return m.store.Asked(ctx, asker, q)
 	case m.wayTo(b.Holder) == nil:
 		// Nobody can be asked where it was given to, and this node may yet serve it.
-		return store.Reply{Kind: store.ReplyBackup, Node: b.Holder.Node, Instance: b.Holder.Instance}
+		return store.Reply{Kind: store.ReplyBackup, Node: b.Holder.Node, Instance: b.Holder.Instance, Creating: rep.Creating}
 	}
 	return rep
 }

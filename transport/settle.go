@@ -36,6 +36,7 @@ type settleEntry struct {
 // settlement answers each entry of a settle, in order.
 type settlement struct {
 	Entries []settled `cbor:"1,keyasint"`
+	Started int64     `cbor:"2,keyasint,omitempty"` // of no entry: when this run began, by its own clock (ns since 1970)
 }
 
 type settled struct {
@@ -137,6 +138,9 @@ func (l *link) serveSettle(s *stream, header []byte) error {
 		return fmt.Errorf("%w: %d keys to settle", errFrame, len(q.Entries))
 	}
 	var back settlement
+	if len(q.Entries) == 0 {
+		back.Started = l.mesh.started.UnixNano()
+	}
 	for _, e := range q.Entries {
 		if err := checkKey(e.Key); err != nil {
 			return err

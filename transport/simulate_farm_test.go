@@ -99,6 +99,12 @@ func simulate(t *testing.T, from string, p *plan) *simulation {
 		s.one = make(chan struct{}, 1)
 		s.farm = &farm{t: t, dir: dir, net: &network{}, delay: time.Millisecond, nodes: map[string]*testNode{},
 			lockWait: p.lockWait, log: &logBuffer{}, backups: 1}
+		runs := map[string]int{} // under one
+		s.farm.config = func(c *Config) {
+			name := c.Certs.Self().Node
+			runs[name]++
+			c.Instance = drawFrom(p.seed, fmt.Sprint("run ", runs[name], " of ", name)).Uint64() | 1
+		}
 		if p.kind == simCrashes {
 			s.farm.sync = store.SyncStrict
 		}

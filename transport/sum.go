@@ -11,22 +11,35 @@ import (
 type sum struct {
 	Unknown  bool
 	deleted  store.Stamp
-	creating []string
-	moved    string // where the session is by the newest note
-	run      uint64
-	epoch    uint64
+	creating []creatorRef
+	moved    note      // the newest; of no node: there is none
 	asked    []peerRef // who has answered, this node not among them
 	holders  []peerRef // of whose session somebody has a backup
 }
 
+// note says that a session was given to a node.
+type note struct {
+	store.Peer
+	stamp store.Stamp
+	epoch uint64
+}
+
+func (r *reply) note() note {
+	return note{store.Peer{Node: r.Node, Instance: r.Instance}, r.Stamp, r.Epoch}
+}
+
+// newer tells whether a note is of a later move. A session that was created under the id of one that has ended
+// begins with a later stamp, but not with a higher epoch than all notes of that one.
+func (n note) newer(o note) bool {
+	return cmp.Or(cmp.Compare(n.stamp, o.stamp), cmp.Compare(n.epoch, o.epoch)) > 0
+}
+
 // sum begins with what this node says.
 func (m *Mesh) sum(own store.Reply) *sum {
-	a := &sum{deleted: own.Deleted}
+	a := &sum{deleted: own.Deleted, creating: m.creates(own)}
 	switch own.Kind {
-	case store.ReplyCreating:
-		a.creating = []string{m.me}
 	case store.ReplyMoved:
-		a.moved, a.run, a.epoch = own.Node, own.Instance, own.Epoch
+		a.moved = note{store.Peer{Node: own.Node, Instance: own.Instance}, own.Stamp, own.Epoch}
 	case store.ReplyBackup:
 		a.holders = []peerRef{{own.Node, own.Instance}}
 	case store.ReplyNotKnown:
@@ -51,18 +64,18 @@ func (a *sum) add(r *passed) {
 	a.asked = append(a.asked, peerRef{r.link.node.name, r.link.instance})
 	a.deleted = max(a.deleted, r.Deleted)
 	a.creating = append(a.creating, r.creators(r.link)...)
-	if r.Kind == store.ReplyMoved && (a.moved == "" || r.Epoch > a.epoch) {
-		a.moved, a.run, a.epoch = r.Node, r.Instance, r.Epoch
+	if r.Kind == store.ReplyMoved && (a.moved.Node == "" || r.note().newer(a.moved)) {
+		a.moved = r.note()
 	}
 }
 
 // reply says it in one.
 func (a *sum) reply() reply {
-	r := reply{Kind: store.ReplyMissing, Deleted: a.deleted, Unknown: a.Unknown, Creating: most(a.creating, cmp.Compare),
+	r := reply{Kind: store.ReplyMissing, Deleted: a.deleted, Unknown: a.Unknown, Creating: most(a.creating, compareCreators),
 		Asked: most(a.asked, comparePeers), Holders: most(a.holders, comparePeers)}
 	switch {
-	case a.moved != "":
-		r.Kind, r.Node, r.Instance, r.Epoch = store.ReplyMoved, a.moved, a.run, a.epoch
+	case a.moved.Node != "":
+		r.Kind, r.Node, r.Instance, r.Stamp, r.Epoch = store.ReplyMoved, a.moved.Node, a.moved.Instance, a.moved.stamp, a.moved.epoch
 	case len(a.creating) > 0:
 		r.Kind = store.ReplyCreating
 	case a.Unknown:
@@ -76,6 +89,10 @@ func most[T comparable](all []T, compare func(a, b T) int) []T {
 	slices.SortFunc(all, compare)
 	all = slices.Compact(all)
 	return all[:min(len(all), maxLearned)]
+}
+
+func compareCreators(a, b creatorRef) int {
+	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Inquiry, b.Inquiry))
 }
 
 func comparePeers(a, b peerRef) int {

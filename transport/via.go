@@ -56,8 +56,8 @@ func noPath(err error) bool {
 func (l *link) openVia(ctx context.Context) (*stream, error) {
 	m := l.mesh
 	m.mu.Lock()
-	var first *link
-	if n := m.nodes[l.node.name]; n != nil {
+	first := l.first
+	if n := m.nodes[l.node.name]; n != nil && first == nil {
 		first = n.first
 		if n.link != nil && n.link.instance == l.instance {
 			m.mu.Unlock()

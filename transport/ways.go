@@ -1,10 +1,7 @@
 package transport
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -25,12 +22,11 @@ func (m *Mesh) remap() {
 	}
 	m.atlas.drawn = time.Now()
 	var links []*link
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.link != nil {
 			links = append(links, n.link)
 		}
 	}
-	slices.SortFunc(links, func(a, b *link) int { return cmp.Compare(a.node.name, b.node.name) })
 	m.relist(links)
 	found := map[string]reach{}
 	var order []string
@@ -54,11 +50,11 @@ func (m *Mesh) remap() {
 		}
 	}
 	// In a fixed order, so that what is logged can be compared.
-	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
-		if n := m.nodes[name]; n.link != nil {
+	for _, n := range m.byName() {
+		if n.link != nil {
 			n.reach, n.far = reach{}, nil
 		} else {
-			m.through(n, found[name])
+			m.through(n, found[n.name])
 		}
 	}
 }
@@ -85,6 +81,7 @@ func (m *Mesh) through(n *node, r reach) {
 	case n.far == nil || n.far.instance != ll.Instance:
 		m.run(n, ll.Instance)
 		way := m.farLink(n.name, ll.Instance)
+		way.node = n
 		n.far = way
 		m.wg.Go(func() { m.meet(way) })
 	}
@@ -161,7 +158,7 @@ func (m *Mesh) direct(name string) *link {
 // ways gives the names of all nodes that can be reached, linked or through others. m.mu is held.
 func (m *Mesh) ways() []string {
 	var names []string
-	for _, n := range m.nodes {
+	for _, n := range m.byName() {
 		if n.way() != nil {
 			names = append(names, n.name)
 		}
