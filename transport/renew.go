@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -112,7 +111,7 @@ func (m *Mesh) renewLink(l *link) {
 			}
 		}
 		wait = false
-		t := time.NewTimer(pause/2 + rand.N(pause))
+		t := time.NewTimer(m.store.Jitter("renew "+l.node.name, pause))
 		select {
 		case <-t.C:
 			pause = min(pause*2, dialLate)
