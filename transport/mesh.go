@@ -27,7 +27,10 @@ const alpn = "peerstate/1"
 // Config says how a mesh is to be made.
 type Config struct {
 	Certs *certs.Snapshot // who this node is, and whom it trusts, until SetCerts gives another
-	Store *store.Store
+	// CertDir holds the files that Certs was read from. Documents of the farm's issuer are written there, and
+	// below it (see certs.Accept).
+	CertDir string
+	Store   *store.Store
 	// Instance is this run of the node: random, and the same that the store has.
 	Instance uint64
 	// Conn is the UDP socket for all links, those that come in and those that go out. The mesh
@@ -111,7 +114,7 @@ func New(config Config) (*Mesh, error) {
 	}
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.certs.Store(config.Certs)
-	m.atlas = newAtlas(m.me, config.Instance)
+	m.atlas = newAtlas(m.me, config.Instance, false)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}

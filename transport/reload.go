@@ -46,6 +46,7 @@ func (m *Mesh) SetCerts(s *certs.Snapshot) error {
 			links = append(links, n.link)
 		}
 	}
+	m.remap()
 	m.mu.Unlock()
 	level := slog.LevelInfo
 	if self.Serial == was.Self().Serial && slices.Equal(s.Authorities(), was.Authorities()) {
