@@ -31,11 +31,11 @@ type linkList struct {
 
 // certRef is what tells a node's certificate from others, by its own word.
 type certRef struct {
-	Serial    string `cbor:"1,keyasint"`
-	IssuerKey string `cbor:"2,keyasint"`
-	Key       string `cbor:"3,keyasint"`
-	Issued    int64  `cbor:"4,keyasint"` // ns since 1970
-	Expires   int64  `cbor:"5,keyasint"` // ns since 1970
+	Serial    string `cbor:"1,keyasint" json:"serial"`
+	IssuerKey string `cbor:"2,keyasint" json:"issuer"`
+	Key       string `cbor:"3,keyasint" json:"key"`
+	Issued    int64  `cbor:"4,keyasint" json:"issued"`  // ns since 1970
+	Expires   int64  `cbor:"5,keyasint" json:"expires"` // ns since 1970
 }
 
 func refTo(p certs.Peer) *certRef {
@@ -284,7 +284,7 @@ func (l *link) serveLists(s *stream, header []byte) error {
 func (m *Mesh) heard(l *link, ll *linkList) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || ll.Version > uint64(max(time.Now().Add(listAhead).UnixNano(), 0)) {
+	if m.closed || ll.Version > uint64(max(time.Now().Add(listAhead).UnixNano(), 0)) || m.refuses(ll) {
 		return
 	}
 	if ll.Node == m.me {

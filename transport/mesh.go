@@ -73,6 +73,9 @@ type Mesh struct {
 
 	farBulk atomic.Int64 // as link.bulk, over all that come through others
 
+	changing  sync.Mutex  // held by whoever changes the files of certificates and the document
+	unwritten atomic.Bool // the document in force is not on the disk
+
 	review chan struct{} // with room for one: backups are to be looked at
 
 	ctx    context.Context // ends when the mesh is closed
@@ -84,6 +87,8 @@ type Mesh struct {
 	diallers  []*dialler
 	conns     map[*quic.Conn]*link // all whose handshake is complete, links or not yet
 	reloaded  chan struct{}        // closed when other certificates are in force, then replaced
+	moments                        // the first after the start
+	cast      time.Time            // since when this node takes itself to be revoked; zero: it does not
 	change    chan struct{}        // closed at each change of a node's state, then replaced
 	resolving map[string]bool
 	unsure    bool // the store is, and all nodes are being compared with
@@ -114,6 +119,7 @@ func New(config Config) (*Mesh, error) {
 	}
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.certs.Store(config.Certs)
+	m.agreed, m.word = map[string]bool{}, make(chan struct{})
 	m.atlas = newAtlas(m.me, config.Instance, false)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -252,6 +258,9 @@ func (m *Mesh) tick() {
 		}
 		if n%60 == 0 {
 			m.sweep()
+		}
+		if n%10 == 0 {
+			m.writeAgain()
 		}
 		for _, name := range ways {
 			m.resolve(name)
