@@ -210,6 +210,18 @@ func readDocument(r io.Reader, header []byte) ([]byte, error) {
 	return readBody(r, h.Size, nil)
 }
 
+// itsDocument reads the document that the other side was asked for; nil: it has none.
+func itsDocument(r io.Reader) ([]byte, error) {
+	k, header, err := readFrame(r)
+	if err != nil {
+		return nil, fmt.Errorf("reading a document: %w", err)
+	}
+	if k != kindDocument {
+		return nil, fmt.Errorf("%w: kind %d instead of a document", errFrame, k)
+	}
+	return readDocument(r, header)
+}
+
 // serveDocument takes a document in that the other side has sent by itself.
 func (l *link) serveDocument(s *stream, header []byte) error {
 	if l.far {
@@ -256,14 +268,7 @@ func (m *Mesh) exchange(l *link, control io.ReadWriter, its uint64) error {
 		if err := writeFrame(control, kindWant, want{}); err != nil {
 			return err
 		}
-		k, header, err := readFrame(control)
-		if err != nil {
-			return fmt.Errorf("reading its document: %w", err)
-		}
-		if k != kindDocument {
-			return fmt.Errorf("%w: kind %d instead of a document", errFrame, k)
-		}
-		data, err := readDocument(control, header)
+		data, err := itsDocument(control)
 		if err == nil {
 			err = l.takeIts(data)
 		}

@@ -85,6 +85,8 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		err = decode(data, &h)
 	case kindPing:
 		return lookedAt(ctx, conn, control, data)
+	case kindWant:
+		return m.consultedBy(ctx, conn, control)
 	default:
 		err = fmt.Errorf("%w: kind %d instead of a hello", errFrame, k)
 	}

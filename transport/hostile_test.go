@@ -56,7 +56,7 @@ func (f *farm) join(host string, to *testNode) *raw {
 	f.t.Helper()
 	r := f.connect(host, to)
 	r.control = r.open()
-	r.write(r.control, kindHello, hello{Min: 1, Max: 1, Instance: r.instance, Clock: time.Now().UnixNano()})
+	r.write(r.control, kindHello, hello{Min: 1, Max: 1, Instance: r.instance, Clock: time.Now().UnixNano(), Number: to.mesh.Certs().DocumentNumber()})
 	var w welcome
 	if err := expect(r.control, kindWelcome, &w); err != nil {
 		f.t.Fatal(err)

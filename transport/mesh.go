@@ -152,6 +152,7 @@ func New(config Config) (*Mesh, error) {
 	m.mu.Unlock()
 	m.recall()
 	m.wg.Go(func() { m.listen(listener) })
+	m.lookAround()
 	m.wg.Go(m.tick)
 	m.wg.Go(m.join)
 	if config.Backups > 0 {

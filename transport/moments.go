@@ -2,8 +2,12 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/quic-go/quic-go"
 )
 
 // A node that starts may not know yet who was revoked while it was off, and a revoked node may be the first to call.
@@ -46,6 +50,81 @@ func (m *Mesh) without(name string) {
 	m.others = slices.DeleteFunc(m.others, func(o string) bool { return o == name })
 	close(m.word)
 	m.word = make(chan struct{})
+}
+
+// lookAround asks those for their documents whom this node does not dial: it may take seconds until they do.
+func (m *Mesh) lookAround() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range m.others {
+		addr := m.nodes[name].addr
+		if slices.ContainsFunc(m.diallers, func(d *dialler) bool { return d.node == name || d.addr == addr }) {
+			continue
+		}
+		m.wg.Go(func() {
+			if err := m.consult(name, addr); err != nil {
+				m.log.Debug("a node could not be asked for the farm's document", "peer", name, "error", err)
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.without(name)
+			}
+		})
+	}
+}
+
+// consult takes in the document that a node has, without linking with it.
+func (m *Mesh) consult(name, addr string) error {
+	ctx, cancel := context.WithTimeout(m.ctx, firstMoments)
+	defer cancel()
+	to, err := resolve(ctx, addr)
+	if err != nil {
+		return err
+	}
+	config, mine := m.dialTLS()
+	conn, err := m.quic.Dial(ctx, to[0], config, quicConfig())
+	if err != nil {
+		return err
+	}
+	l, err := m.admit(conn, mine)
+	defer m.dismiss(l)
+	defer l.close(closeBye, "only a look")
+	if err == nil && l.peer.Node != name {
+		err = fmt.Errorf("%s is at its address now", l.peer.Node)
+	}
+	if err != nil {
+		return err
+	}
+	s, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.SetDeadline(time.Now().Add(firstMoments)); err != nil {
+		return err
+	}
+	if err := writeFrame(s, kindWant, want{}); err != nil {
+		return err
+	}
+	data, err := itsDocument(s)
+	if err == nil {
+		err = l.takeIts(data)
+	}
+	if err != nil {
+		return err
+	}
+	m.consulted(l)
+	return nil
+}
+
+// consultedBy gives the document in force to a node that does not want a link.
+func (m *Mesh) consultedBy(ctx context.Context, conn *quic.Conn, control *quic.Stream) error {
+	if err := writeDocument(control, m.Certs().Document()); err != nil {
+		return err
+	}
+	select {
+	case <-conn.Context().Done():
+	case <-ctx.Done():
+	}
+	return errors.New("it only looked")
 }
 
 // hearOthers waits until a link may be used. The error says that it has ended.
