@@ -279,7 +279,8 @@ func (m *Mesh) introduce(ctx context.Context, l *link) error {
 		return err
 	}
 	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
-		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Generation: l.generation, Number: m.Certs().DocumentNumber()})
+		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Generation: l.generation,
+		Number: m.Certs().DocumentNumber(), Issuer: m.config.Issuer != nil})
 	if err != nil {
 		return err
 	}

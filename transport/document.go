@@ -52,6 +52,9 @@ func (m *Mesh) takeDocument(data []byte, from *link) error {
 		m.metrics.documents.WithLabelValues("refused").Inc()
 		return fmt.Errorf("%w: %w", errFrame, err)
 	}
+	if from != nil {
+		m.issuerLearns(d, from.peer.Node)
+	}
 	m.changing.Lock()
 	defer m.changing.Unlock()
 	if d.Number <= m.Certs().DocumentNumber() {
@@ -254,17 +257,16 @@ func (l *link) serveWant(s *stream) error {
 	return writeDocument(s, l.mesh.Certs().Document())
 }
 
-// exchange sees that this side of a connection that came in, and the dialler, have the newer document of the two. its is
-// the number of the dialler's.
-func (m *Mesh) exchange(l *link, control io.ReadWriter, its uint64) error {
+// exchange sees that this side of a connection that came in, and the dialler, have the newer document of the two, and
+// that the issuer among them has heard the other's, which it may be that nobody else has.
+func (m *Mesh) exchange(l *link, control io.ReadWriter, h *hello) error {
 	mine := m.Certs()
-	switch {
-	case mine.DocumentNumber() > its:
+	if number := mine.DocumentNumber(); h.Issuer && number > 0 && number < h.Number {
 		if err := writeDocument(control, mine.Document()); err != nil {
 			return err
 		}
-		its = mine.DocumentNumber()
-	case mine.DocumentNumber() < its:
+	}
+	if number := mine.DocumentNumber(); number < h.Number || m.config.Issuer != nil && number > h.Number && h.Number > 0 {
 		if err := writeFrame(control, kindWant, want{}); err != nil {
 			return err
 		}
@@ -276,14 +278,20 @@ func (m *Mesh) exchange(l *link, control io.ReadWriter, its uint64) error {
 			return err
 		}
 	}
-	l.its.Store(its)
+	l.its.Store(h.Number)
+	if mine = m.Certs(); mine.DocumentNumber() > h.Number {
+		if err := writeDocument(control, mine.Document()); err != nil {
+			return err
+		}
+		l.its.Store(mine.DocumentNumber())
+	}
 	m.consulted(l)
 	return nil
 }
 
 // exchanged does the same as the dialler, and gives the answer to its hello.
 func (m *Mesh) exchanged(l *link, control io.ReadWriter) (kind, []byte, error) {
-	for range 2 {
+	for range 3 {
 		k, header, err := readFrame(control)
 		if err != nil {
 			return 0, nil, err
@@ -304,5 +312,5 @@ func (m *Mesh) exchanged(l *link, control io.ReadWriter) (kind, []byte, error) {
 			return 0, nil, err
 		}
 	}
-	return 0, nil, fmt.Errorf("%w: a second document before the answer to a hello", errFrame)
+	return 0, nil, fmt.Errorf("%w: a third document before the answer to a hello", errFrame)
 }

@@ -398,3 +398,46 @@ func TestANodeWithoutTheCAsKeyCannotMakeChangeOrRollBackADocument(t *testing.T) 
 		}
 	}
 }
+
+func TestAPeerThatAnswersAHelloWithOneDocumentAfterTheOtherGetsNoLink(t *testing.T) {
+	for what, later := range map[string][]byte{"another document": frame(kindDocument, document{}), "wanting it again and again": frame(kindWant, want{}),
+		"garbage": frame(kindDocument, document{Size: 3}, 1, 2, 3), "a cut one": frame(kindDocument, document{Size: 9}, 1, 2, 3)} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				listener, err := f.socket("z").ListenEarly(f.issue("z", time.Hour).ListenTLS(alpn), quicConfig())
+				if err != nil {
+					t.Fatal(err)
+				}
+				var all sync.WaitGroup
+				all.Go(func() {
+					for {
+						conn, err := listener.Accept(t.Context())
+						if err != nil {
+							return
+						}
+						s, err := conn.AcceptStream(t.Context())
+						if err != nil {
+							continue
+						}
+						for range 10 {
+							if _, err := s.Write(later); err != nil {
+								break
+							}
+						}
+						_ = s.Close() // the connection may have ended
+					}
+				})
+				err = (&dialler{mesh: u.a.mesh, addr: addrOf("z").String()}).try()
+				if !errors.Is(err, errFrame) || u.a.mesh.direct("z") != nil || value(t, u.a.mesh.metrics.misbehaved) != 1 {
+					t.Errorf("it ends with %v", err)
+				}
+				u.check()
+				if err := listener.Close(); err != nil {
+					t.Error(err)
+				}
+				all.Wait()
+			})
+		})
+	}
+}

@@ -93,7 +93,8 @@ type hello struct {
 	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
 	// Generation is 0, or one more than that of the link which this one is to replace (renew.go).
 	Generation uint64 `cbor:"8,keyasint,omitempty"`
-	Number     uint64 `cbor:"9,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
+	Number     uint64 `cbor:"9,keyasint,omitempty"`  // of the farm's document that is in force there; 0: none
+	Issuer     bool   `cbor:"10,keyasint,omitempty"` // the sender is the farm's issuer, and wants to hear an older document, too
 }
 
 // welcome accepts a hello.

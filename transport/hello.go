@@ -96,7 +96,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := m.exchange(l, control, h.Number); err != nil {
+	if err := m.exchange(l, control, &h); err != nil {
 		return err
 	}
 	if err := m.hearOthers(ctx, l); err != nil {

@@ -32,7 +32,7 @@ type knownNode struct {
 	Since time.Time `json:"since"`
 	// Cert is its certificate, as it was up last; nil: not known.
 	Cert *certRef `json:"cert,omitempty"`
-	// Linked: it had a link of its own. Where the operator draws the links, others have none after a restart either.
+	// Linked: it had a link of its own once. Where the operator draws the links, others get none after a restart either.
 	Linked bool `json:"linked,omitempty"`
 }
 
@@ -111,7 +111,7 @@ func (m *Mesh) recall() {
 			n.state, n.since = k.State, k.Since
 			continue
 		}
-		if n.addr != "" && (k.Linked || !m.config.Manual) {
+		if n.direct = k.Linked; n.addr != "" && (n.direct || !m.config.Manual) {
 			m.others = append(m.others, n.name)
 		}
 		m.await(n, m.config.Grace, Out)
@@ -153,7 +153,7 @@ func (m *Mesh) toRemember() []knownNode {
 	all := make([]knownNode, 0, len(m.nodes))
 	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
 		n := m.nodes[name]
-		k := knownNode{Node: n.name, Site: n.site, Addr: n.addr, State: n.state, Since: n.since.UTC().Truncate(time.Second), Linked: n.link != nil}
+		k := knownNode{Node: n.name, Site: n.site, Addr: n.addr, State: n.state, Since: n.since.UTC().Truncate(time.Second), Linked: n.direct}
 		if n.peer.Serial != "" {
 			k.Cert = refTo(n.peer)
 		}

@@ -30,7 +30,9 @@ type Config struct {
 	// CertDir holds the files that Certs was read from. Documents of the farm's issuer are written there, and
 	// below it (see certs.Accept).
 	CertDir string
-	Store   *store.Store
+	// Issuer is the farm's, on the one node that has the CA's directory; nil: this is another node.
+	Issuer *certs.Issuer
+	Store  *store.Store
 	// Instance is this run of the node: random, and the same that the store has.
 	Instance uint64
 	// Conn is the UDP socket for all links, those that come in and those that go out. The mesh
@@ -120,7 +122,7 @@ func New(config Config) (*Mesh, error) {
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.certs.Store(config.Certs)
 	m.agreed, m.word = map[string]bool{}, make(chan struct{})
-	m.atlas = newAtlas(m.me, config.Instance, false)
+	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -151,6 +153,7 @@ func New(config Config) (*Mesh, error) {
 	}
 	m.mu.Unlock()
 	m.recall()
+	m.compareWithIssuer()
 	m.wg.Go(func() { m.listen(listener) })
 	m.lookAround()
 	m.wg.Go(m.tick)
@@ -262,6 +265,7 @@ func (m *Mesh) tick() {
 		}
 		if n%10 == 0 {
 			m.writeAgain()
+			m.start(m.compareWithIssuer)
 		}
 		for _, name := range ways {
 			m.resolve(name)

@@ -50,6 +50,7 @@ type node struct {
 	far      *link         // and the link that leads through them
 	left     uint64        // the run of it that has said good-bye
 	cut      bool          // it is revoked, and was not up since
+	direct   bool          // it had a link of its own once
 }
 
 // node gives the entry of a name, made if need be. m.mu is held.
@@ -159,7 +160,7 @@ func (m *Mesh) linked(n *node, l *link) {
 			n.state, n.since = Up, time.Now()
 		}
 	}
-	n.left, n.cut, m.cast = 0, false, time.Time{}
+	n.left, n.cut, n.direct, m.cast = 0, false, true, time.Time{}
 	m.remap()
 	m.chart(l)
 	m.changed()

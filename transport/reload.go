@@ -118,9 +118,11 @@ func (m *Mesh) unjudged(l *link) error {
 	if s == l.judged {
 		return nil
 	}
+	if _, err := s.Peer(l.conn.ConnectionState().TLS); err != nil {
+		return err // and it is again, should somebody ask once more
+	}
 	l.judged = s
-	_, err := s.Peer(l.conn.ConnectionState().TLS)
-	return err
+	return nil
 }
 
 // linksTo gives the live links to a node, also those that have been replaced, or wait to take a place.

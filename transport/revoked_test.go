@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"peerstate/certs"
 	"peerstate/store"
 )
@@ -256,7 +258,7 @@ func TestANodeThatWasOffHearsOfARevocationBeforeItServesTheRevokedNode(t *testin
 					}
 					off = f.startOn("a", d.peersOf(0)...)
 					d.all[0] = off
-					for range 5000 {
+					for range 3000 {
 						time.Sleep(time.Millisecond)
 						if off.mesh.direct("b") != nil {
 							t.Error("the revoked node is linked")
@@ -292,7 +294,7 @@ func (n *testNode) callAgainAndAgain(to net.Addr, stop chan struct{}) {
 		select {
 		case <-stop:
 			return
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -362,4 +364,66 @@ func until(t *testing.T, f func() bool) {
 		time.Sleep(100 * time.Microsecond)
 	}
 	t.Fatal("it has not come true")
+}
+
+// z is linked with the revoked node x, and has not heard of that, or does not care.
+func TestWhatARevokedNodeSaysThroughOthersIsNotHeard(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		u := besideAnHonestPeer(f)
+		p := f.publisher()
+		now := time.Now()
+		p.revoked["x"] = map[int]any{1: "x", 2: now.UnixNano(), 4: now.UnixNano()}
+		u.a.publish(p.next())
+		r := f.join("z", u.a)
+		r.serve(func(*quic.Stream, kind, []byte) {})
+		tells := func(version int, cert *certRef) {
+			t.Helper()
+			at := uint64(time.Now().UnixNano()) + uint64(version)
+			r.links(linkList{Node: "z", Instance: r.instance, Version: at, Links: []string{"a", "x"}},
+				linkList{Node: "x", Instance: 7, Version: at, Links: []string{"z"}, Cert: cert})
+			synctest.Wait()
+		}
+		says := func(want bool) {
+			t.Helper()
+			s := r.open()
+			r.write(s, kindVia, via{To: "a", ToRun: u.a.mesh.config.Instance, From: "x", Instance: 7, Hops: 5})
+			r.write(s, kindSettle, settle{Entries: []settleEntry{{Key: keyOf(100)}}})
+			var back settlement
+			if err := expect(s, kindSettlement, &back); (err == nil) != want || err != nil && !noPath(err) {
+				t.Errorf("a stream of x is answered with %v", err)
+			}
+			s.CancelRead(streamGivenUp)
+			_ = s.Close() // it has been turned back
+		}
+		asks := func(number uint64, want bool) {
+			t.Helper()
+			s := r.open()
+			r.write(s, kindQuestion, question{Want: store.Locate, Key: keyOf(100), Within: time.Second, Number: number, Hops: 3, Origin: "x", Instance: 7})
+			var back reply
+			if err := expect(s, kindReply, &back); err != nil || (back.Kind == store.ReplyHeld) != want || back.Unknown == want {
+				t.Errorf("a question of x is answered with %+v, %v", back, err)
+			}
+			_ = s.Close() // the link may have ended
+		}
+		for version, cert := range []*certRef{nil, {Serial: "1", Issued: now.Add(-time.Hour).UnixNano()}, {Serial: "2", Issued: now.UnixNano()}} {
+			tells(version, cert)
+			if u.a.mesh.linkTo("x") != nil {
+				t.Errorf("x is reached with the certificate %+v", cert)
+			}
+			says(false)
+			asks(uint64(version)+1, false)
+		}
+		r.write(r.control, kindNodes, nodeList{Nodes: []nodeInfo{{Name: "x", Addr: addrOf("x").String(), Up: true, Instance: 7}}})
+		time.Sleep(time.Second)
+		u.f.wantAnswer("a miss while it is named as up", u.a.get(keyOf(7)), store.Unknown, "") // z answers nothing
+		if got := u.a.peer("x"); got.State != "" && got.State != Refused {
+			t.Errorf("x is %s", got.State)
+		}
+		// Its certificate is a newer one now.
+		time.Sleep(time.Second)
+		tells(9, &certRef{Serial: "3", Issued: time.Now().UnixNano()})
+		u.a.wantPeer("x", Up, 2)
+		says(true)
+		asks(9, true)
+	})
 }
