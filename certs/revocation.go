@@ -100,6 +100,21 @@ func (r *revoked) key(spki []byte) (node string, ok bool) {
 	return node, ok
 }
 
+// Revokes says whether the certificate of a peer is revoked, by the peer's Node, Issued and Key alone: for what was
+// only told of a certificate. Where nothing was (they are zero), every revocation of the name holds.
+func (s *Snapshot) Revokes(p Peer) bool {
+	r := s.trust.revoked
+	if r == nil {
+		return false
+	}
+	var sum [sha256.Size]byte
+	if n, err := hex.Decode(sum[:], []byte(p.Key[:min(len(p.Key), 2*len(sum))])); err == nil && n == len(sum) && r.keys[sum] != "" {
+		return true
+	}
+	before, ok := r.before[p.Node]
+	return ok && !p.Issued.After(before)
+}
+
 // refuses says why the certificate of the node is refused, or nil.
 func (r *revoked) refuses(cert *x509.Certificate, node string) error {
 	if r == nil {

@@ -53,6 +53,13 @@ func TestARevokedNodeIsRefusedUntilItGetsANewCertificateForANewKey(t *testing.T)
 			if ok != c.revoked || (ok && r.Reason != Revoked) || (err != nil) != c.revoked {
 				t.Errorf("error %v; want it revoked: %v", err, c.revoked)
 			}
+			id, err := identityOf(c.cert)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if told := (&Snapshot{trust: trust}).Revokes(peerOf(c.cert, id)); told != c.revoked {
+				t.Errorf("what is told of it is revoked: %v, want %v", told, c.revoked)
+			}
 		})
 	}
 }

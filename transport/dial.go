@@ -131,6 +131,7 @@ func (d *dialler) failed(err error, refused bool) {
 	m.mu.Lock()
 	changed := d.reason != err.Error()
 	d.reason, d.refused = err.Error(), refused
+	m.inVain(d)
 	m.mu.Unlock()
 	if changed && m.repeats.first(d.addr+" "+err.Error()) {
 		m.log.Warn("a peer cannot be linked; it is tried again and again", "addr", d.addr, "reason", err)
@@ -218,6 +219,10 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 		return &refusedError{text}
 	}
 	d.found(l.peer.Node, to)
+	if err := m.hearOthers(ctx, l); err != nil {
+		l.close(closeRefused, "it has ended")
+		return err
+	}
 	cancel()
 	return m.useDialled(l)
 }
@@ -273,11 +278,12 @@ func (m *Mesh) introduce(ctx context.Context, l *link) error {
 		return err
 	}
 	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
-		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Generation: l.generation})
+		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Generation: l.generation,
+		Number: m.Certs().DocumentNumber(), Issuer: m.config.Issuer != nil})
 	if err != nil {
 		return err
 	}
-	k, data, err := readFrame(control)
+	k, data, err := m.exchanged(l, control)
 	if err != nil {
 		return err
 	}
@@ -291,6 +297,7 @@ func (m *Mesh) introduce(ctx context.Context, l *link) error {
 		if w.Version < minVersion || w.Version > maxVersion {
 			return fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
 		}
+		l.its.Store(w.Number)
 		l.instance, l.holds, l.site, l.program = w.Instance, w.Holds, plain(w.Site), plain(w.Program)
 		return control.SetDeadline(time.Time{})
 	case kindRefuse:

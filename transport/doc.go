@@ -74,6 +74,26 @@
 // stream for backups ends when all on it is answered, and begins anew on the new link (backup.go). Each side says when
 // it has nothing open any more, and the old link is closed when both have (retire.go).
 //
+// # What the farm's issuer says
+//
+// Which CAs are trusted and who is revoked stands in a numbered, signed document (package certs). Of two nodes that
+// link, the one with the older document gets the other's between hello and answer, so neither is linked with by what
+// was true before (document.go). [Mesh.Publish] takes a new one in and sends it over all links; whoever takes it
+// in passes it on, and pings carry its number, so that one that was lost comes again. One that no trusted CA has signed
+// is counted and goes nowhere. [Mesh.UpdateCerts] is for all else that changes the files of certificates.
+//
+// A node that starts may have missed a revocation, and the revoked node may be the first to call. So, if it knew
+// others when it stopped, it uses a link only when it has compared documents with another node as well, for two
+// seconds at most (moments.go).
+//
+// A revoked node is gone at once: its links are closed, it is lost and not waited for, its backups are promoted, what
+// others tell of its links does not count, and what comes from it through others is turned back (revoked.go). Lists
+// of links carry each node's certificate, so that one which has joined again, with another key, is told from what it
+// was, also by those who have no link with it.
+//
+// The node with the CA's directory (Config.Issuer) hears every other document before its own replaces it, for its
+// directory may have come back from an old copy (issuer.go).
+//
 // # What a peer may send
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),

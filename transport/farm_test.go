@@ -250,7 +250,7 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 	conn, link := f.attach(host)
 	n.link = link
 	log := slog.New(slog.NewTextHandler(io.MultiWriter(f.log), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", host)
-	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Site: "site-" + n.name,
+	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, CertDir: dir, StateDir: filepath.Join(dir, "state"), Site: "site-" + n.name,
 		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20, Backups: f.backups, Log: log}
 	for _, p := range peers {
 		c.Peers = append(c.Peers, addrOf(p).String())

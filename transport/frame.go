@@ -18,13 +18,15 @@ import (
 //
 // A stream begins with the frame of whoever opened it, and that says what the stream is for:
 //
-//	hello     the control stream, the first that the dialler opens: welcome or refuse comes back,
+//	hello     the control stream, the first that the dialler opens: welcome or refuse comes back (before it
+//	          document, or want, upon which document goes forth, if one of the two has an older one),
 //	          then pings and pongs in both directions for as long as the link lives, and at times
 //	          nodes (whom the sender knows), leave (it hands its sessions over), bye (it stops and
 //	          holds nothing), forget (a node will not come back), renew (the dialler is to make a new
 //	          link: this one knows the sender by an old certificate) and done (another link is used
 //	          instead, and the sender opens no more streams on this one)
 //	ping      in place of a hello: pong comes back, and no link
+//	want      in place of a hello: document comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
 //	forward   answer comes back
@@ -33,6 +35,8 @@ import (
 //	settle    settlement comes back
 //	keep      and more of them for as long as the link lives: backups; kept comes back now and then
 //	links     whom a node is linked with; any number of them may follow, and nothing comes back
+//	document  what the farm's issuer says to all (document.go); nothing comes back
+//	want      document comes back
 //	via       the stream is for a node further on (via.go); what that one is to serve follows
 type kind uint8
 
@@ -62,6 +66,8 @@ const (
 	kindVia
 	kindRenew
 	kindDone
+	kindDocument
+	kindWant
 )
 
 const (
@@ -87,6 +93,8 @@ type hello struct {
 	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
 	// Generation is 0, or one more than that of the link which this one is to replace (renew.go).
 	Generation uint64 `cbor:"8,keyasint,omitempty"`
+	Number     uint64 `cbor:"9,keyasint,omitempty"`  // of the farm's document that is in force there; 0: none
+	Issuer     bool   `cbor:"10,keyasint,omitempty"` // the sender is the farm's issuer, and wants to hear an older document, too
 }
 
 // welcome accepts a hello.
@@ -97,6 +105,7 @@ type welcome struct {
 	Clock    int64  `cbor:"5,keyasint"`
 	Program  string `cbor:"6,keyasint,omitempty"`
 	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
+	Number   uint64 `cbor:"8,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
 }
 
 // refuse turns a hello down. The certificate was good; the reason is another.
@@ -120,6 +129,7 @@ type ping struct {
 	N        uint64 `cbor:"1,keyasint"`
 	Clock    int64  `cbor:"2,keyasint"`
 	Sessions int64  `cbor:"3,keyasint,omitempty"` // that the sender holds
+	Number   uint64 `cbor:"4,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
 }
 
 type question struct {

@@ -24,10 +24,10 @@ import (
 func frames() map[kind]any {
 	v := &version{Stamp: 1 << 60, Epoch: 3, Deleted: 5, Tombstone: true, Uninitialized: true}
 	return map[kind]any{
-		kindHello:   hello{Min: 1, Max: 2, Instance: 1<<64 - 1, Site: "london", Clock: -5, Program: "1.0"},
-		kindWelcome: welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1"},
+		kindHello:   hello{Min: 1, Max: 2, Instance: 1<<64 - 1, Site: "london", Clock: -5, Program: "1.0", Number: 3, Issuer: true},
+		kindWelcome: welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1", Number: 4},
 		kindRefuse:  refuse{Code: refusedTwin, Text: "another live node is called web1", Instance: 9},
-		kindPing:    ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000},
+		kindPing:    ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000, Number: 5},
 		kindPong:    ping{N: 1, Clock: 1},
 		kindQuestion: question{Want: store.Create, Key: "/LM/W3SVC/1/ROOT(\xff\x00)/x", Within: time.Second, Wait: 5,
 			Number: 1 << 63, Hops: 16, Origin: "web3", Instance: 1<<64 - 1},
@@ -45,8 +45,11 @@ func frames() map[kind]any {
 			Keepers: []peerRef{{Node: "web6", Instance: 8}}, Size: 9}},
 		kindKept:  kept{Count: 3, But: []keptBut{{Index: 2, Kind: store.KeepNewer}}},
 		kindNodes: nodeList{Nodes: []nodeInfo{{Name: "web5", Addr: "10.0.0.5:42425", Site: "paris", Up: true}}},
-		kindLinks: linkList{Node: "web6", Instance: 5, Version: 1 << 62, Links: []string{"web1", "web2"}, Left: true},
-		kindVia:   via{To: "web7", ToRun: 7, From: "web8", Instance: 8, Hops: 15},
+		kindLinks: linkList{Node: "web6", Instance: 5, Version: 1 << 62, Links: []string{"web1", "web2"}, Left: true,
+			Cert: &certRef{Serial: "1f", IssuerKey: "2e", Key: "3d", Issued: -4, Expires: 1 << 62}, Number: 1<<64 - 1, Issuer: true},
+		kindVia:      via{To: "web7", ToRun: 7, From: "web8", Instance: 8, Hops: 15},
+		kindDocument: document{Size: 256 << 10},
+		kindWant:     want{},
 	}
 }
 

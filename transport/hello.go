@@ -85,6 +85,8 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		err = decode(data, &h)
 	case kindPing:
 		return lookedAt(ctx, conn, control, data)
+	case kindWant:
+		return m.consultedBy(ctx, conn, control)
 	default:
 		err = fmt.Errorf("%w: kind %d instead of a hello", errFrame, k)
 	}
@@ -92,6 +94,12 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		err = fmt.Errorf("%w: a link of generation %d", errFrame, h.Generation)
 	}
 	if err != nil {
+		return err
+	}
+	if err := m.exchange(l, control, &h); err != nil {
+		return err
+	}
+	if err := m.hearOthers(ctx, l); err != nil {
 		return err
 	}
 	l.control, l.instance, l.holds, l.site, l.program, l.generation = control, h.Instance, h.Holds, plain(h.Site), plain(h.Program), h.Generation
@@ -139,7 +147,7 @@ func (m *Mesh) accept(l *link, v int) (old *link, err error) {
 	defer l.mu.Unlock()
 	if old, err = m.install(l); err == nil || errors.Is(err, errUnconfirmed) {
 		l.send(kindWelcome, welcome{Version: v, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
-			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program})
+			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Number: m.Certs().DocumentNumber()})
 	}
 	return old, err
 }
@@ -338,6 +346,9 @@ func (m *Mesh) logRefusal(addr string, err error) string {
 	if reason, ok := refusedUs(err); ok {
 		if m.repeats.first(host + " refuses: " + reason.String()) {
 			m.log.Error("a peer refuses this node's certificate: "+reason.String(), "addr", addr, "advice", reason.Advice())
+		}
+		if reason == certs.Revoked {
+			m.castOut("a peer at " + addr + " refuses its certificate")
 		}
 		return "it refuses this node's certificate: " + reason.String()
 	}

@@ -17,6 +17,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/quic-go/quic-go"
 
+	"peerstate/certs"
 	"peerstate/store"
 )
 
@@ -56,7 +57,7 @@ func (f *farm) join(host string, to *testNode) *raw {
 	f.t.Helper()
 	r := f.connect(host, to)
 	r.control = r.open()
-	r.write(r.control, kindHello, hello{Min: 1, Max: 1, Instance: r.instance, Clock: time.Now().UnixNano()})
+	r.write(r.control, kindHello, hello{Min: 1, Max: 1, Instance: r.instance, Clock: time.Now().UnixNano(), Number: to.mesh.Certs().DocumentNumber()})
 	var w welcome
 	if err := expect(r.control, kindWelcome, &w); err != nil {
 		f.t.Fatal(err)
@@ -276,6 +277,11 @@ func badStreams() map[string][]byte {
 		"a stream for no name":              frame(kindVia, via{To: "A B", From: "b", Hops: 1}),
 		"a stream of no name":               frame(kindVia, via{To: "c", Hops: 1}),
 		"a stream for its own sender":       frame(kindVia, via{To: "c", From: "c", Hops: 1}),
+		"a document of -1 bytes":            frame(kindDocument, document{Size: -1}),
+		"a document that is none":           frame(kindDocument, document{Size: 4}, 1, 2, 3, 4),
+		"a document that is too large":      frame(kindDocument, document{Size: certs.MaxDocument + 1}),
+		"a list with half a key":            frame(kindLinks, linkList{Node: "x", Cert: &certRef{Key: "half a key"}}),
+		"a list with a long serial number":  frame(kindLinks, linkList{Node: "x", Cert: &certRef{Serial: strings.Repeat("1", maxRef+1)}}),
 		"a stream for -1 hops":              frame(kindVia, via{To: "c", From: "b", Hops: -1}),
 		"a stream for endless hops":         frame(kindVia, via{To: "c", From: "b", Hops: 1 << 60}),
 		"links of no name":                  frame(kindLinks, linkList{Node: "", Version: 1}),

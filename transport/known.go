@@ -30,6 +30,10 @@ type knownNode struct {
 	Addr  string    `json:"addr,omitempty"`
 	State State     `json:"state"`
 	Since time.Time `json:"since"`
+	// Cert is its certificate, as it was up last; nil: not known.
+	Cert *certRef `json:"cert,omitempty"`
+	// Linked: it had a link of its own once. Where the operator draws the links, others get none after a restart either.
+	Linked bool `json:"linked,omitempty"`
 }
 
 // knownFile keeps nodes.json: who was known, and in which state, when the node stopped. A node that
@@ -96,9 +100,19 @@ func (m *Mesh) recall() {
 		}
 		n := m.node(k.Node)
 		n.site, n.addr, n.reason = plain(k.Site), plain(k.Addr), "not linked yet since the start"
+		if k.Cert.check() == nil && k.Cert != nil {
+			n.peer = k.Cert.peer(certs.Identity{Farm: m.certs.Load().Self().Farm, Node: n.name})
+		}
+		if n.cut = m.isRevoked(n); n.cut {
+			n.state, n.since, n.reason = Lost, k.Since, revokedText
+			continue
+		}
 		if k.State == Lost || k.State == Drained {
 			n.state, n.since = k.State, k.Since
 			continue
+		}
+		if n.direct = k.Linked; n.addr != "" && (n.direct || !m.config.Manual) {
+			m.others = append(m.others, n.name)
 		}
 		m.await(n, m.config.Grace, Out)
 		if n.addr != "" {
@@ -139,7 +153,11 @@ func (m *Mesh) toRemember() []knownNode {
 	all := make([]knownNode, 0, len(m.nodes))
 	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
 		n := m.nodes[name]
-		all = append(all, knownNode{Node: n.name, Site: n.site, Addr: n.addr, State: n.state, Since: n.since.UTC().Truncate(time.Second)})
+		k := knownNode{Node: n.name, Site: n.site, Addr: n.addr, State: n.state, Since: n.since.UTC().Truncate(time.Second), Linked: n.direct}
+		if n.peer.Serial != "" {
+			k.Cert = refTo(n.peer)
+		}
+		all = append(all, k)
 	}
 	return all
 }

@@ -70,7 +70,7 @@ func (l *link) learn(data []byte) error {
 			continue
 		}
 		n := m.nodes[info.Name]
-		if n == nil && len(m.nodes) >= maxLearned {
+		if n == nil && (len(m.nodes) >= maxLearned || m.isRevoked(&node{name: info.Name})) || n != nil && n.cut {
 			continue
 		}
 		if n == nil || n.gone() && info.Up && !m.hasLeft(n, info.Instance) {

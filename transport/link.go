@@ -69,6 +69,7 @@ type standing struct {
 	leaving atomic.Bool // it hands its sessions over and takes nothing in
 	drained atomic.Bool // it has said good-bye with nothing left over
 	bad     sync.Once   // it has been closed for misbehaviour
+	offers
 }
 
 type pingSent struct {
@@ -227,7 +228,7 @@ func (l *link) ping() <-chan struct{} {
 	l.sent++
 	p := pingSent{at: time.Now(), pong: make(chan struct{})}
 	l.pongs[l.sent] = p
-	l.send(kindPing, ping{N: l.sent, Clock: p.at.UnixNano(), Sessions: l.mesh.sessions.Load()})
+	l.send(kindPing, ping{N: l.sent, Clock: p.at.UnixNano(), Sessions: l.mesh.sessions.Load(), Number: l.mesh.Certs().DocumentNumber()})
 	return p.pong
 }
 
@@ -300,6 +301,7 @@ func (l *link) controlFrame(k kind, data []byte) error {
 	now := time.Now()
 	switch k {
 	case kindPing:
+		l.has(p.Number)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: l.mesh.sessions.Load()})

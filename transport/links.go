@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"peerstate/certs"
@@ -24,7 +25,49 @@ type linkList struct {
 	Version  uint64   `cbor:"3,keyasint"`           // higher with each change; it begins with the clock (ns since 1970), and so is higher after a restart
 	Links    []string `cbor:"4,keyasint,omitempty"` // names, sorted
 	Left     bool     `cbor:"5,keyasint,omitempty"` // it stops, and holds no session any more
+	Cert     *certRef `cbor:"6,keyasint,omitempty"` // of this node; never changed, only replaced
+	Number   uint64   `cbor:"7,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
+	Issuer   bool     `cbor:"8,keyasint,omitempty"` // it is the farm's issuer
 }
+
+// certRef is what tells a node's certificate from others, by its own word.
+type certRef struct {
+	Serial    string `cbor:"1,keyasint" json:"serial"`
+	IssuerKey string `cbor:"2,keyasint" json:"issuer"`
+	Key       string `cbor:"3,keyasint" json:"key"`
+	Issued    int64  `cbor:"4,keyasint" json:"issued"`  // ns since 1970
+	Expires   int64  `cbor:"5,keyasint" json:"expires"` // ns since 1970
+}
+
+func refTo(p certs.Peer) *certRef {
+	return &certRef{Serial: p.Serial, IssuerKey: p.IssuerKey, Key: p.Key, Issued: p.Issued.UnixNano(), Expires: p.Expires.UnixNano()}
+}
+
+// peer gives what is known of the certificate of a node; only its name, if that has said nothing.
+func (c *certRef) peer(id certs.Identity) certs.Peer {
+	p := certs.Peer{Identity: id}
+	if c != nil {
+		p.Serial, p.IssuerKey, p.Key = c.Serial, c.IssuerKey, c.Key
+		p.Issued, p.Expires = time.Unix(0, c.Issued), time.Unix(0, c.Expires)
+	}
+	return p
+}
+
+// check finds what stands in no certificate: text that cannot be shown, or is too long.
+func (c *certRef) check() error {
+	if c == nil {
+		return nil
+	}
+	for _, s := range []string{c.Serial, c.IssuerKey, c.Key} {
+		if len(s) > maxRef || strings.Trim(s, "0123456789abcdef-") != "" {
+			return fmt.Errorf("%w: a certificate %q", errFrame, plain(s))
+		}
+	}
+	return nil
+}
+
+// maxRef bounds a number or the name of a key in hexadecimal.
+const maxRef = 128
 
 // listAhead is how far the version of a list may be ahead of this node's clock. One beyond it is passed over:
 // a forged one could otherwise never be replaced by a true one.
@@ -48,7 +91,7 @@ func (ll *linkList) check() error {
 			return fmt.Errorf("%w: a link to %q", errFrame, plain(name))
 		}
 	}
-	return nil
+	return ll.Cert.check()
 }
 
 // atlas is the map of the farm's links. Mesh.mu guards it.
@@ -59,8 +102,9 @@ type atlas struct {
 	again bool                 // they will be soon
 }
 
-func newAtlas(me string, instance uint64) atlas {
-	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0))}, lists: map[string]*linkList{}}
+func newAtlas(me string, instance uint64, issuer bool) atlas {
+	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: issuer},
+		lists: map[string]*linkList{}}
 }
 
 // list gives the newest list of a node; nil: there is none.
@@ -75,29 +119,31 @@ func (a *atlas) list(name string) *linkList {
 // both tells whether both ends report a link.
 func (a *atlas) both(x, y string) bool { return a.list(x).has(y) && a.list(y).has(x) }
 
-// relist changes this node's own list, and has it told. m.mu is held.
+// relist changes this node's own list, and has it told, if something in it is another. m.mu is held.
 func (m *Mesh) relist(links []*link) {
 	names := make([]string, 0, len(links))
 	for _, l := range links {
 		names = append(names, l.node.name)
 	}
 	names = names[:min(len(names), maxLearned)]
-	if slices.Equal(names, m.atlas.mine.Links) {
+	mine, now := &m.atlas.mine, m.certs.Load()
+	cert, number := refTo(now.Self()), now.DocumentNumber()
+	if slices.Equal(names, mine.Links) && mine.Cert != nil && *mine.Cert == *cert && mine.Number == number {
 		return
 	}
-	m.atlas.mine.Links = names
+	mine.Links, mine.Cert, mine.Number = names, cert, number
 	m.renew()
 }
 
 // renew gives this node's own list a new version. m.mu is held.
 func (m *Mesh) renew() {
 	m.atlas.mine.Version++
-	m.publish(&m.atlas.mine, nil)
+	m.spread(&m.atlas.mine, nil)
 }
 
-// publish has a list told to the links but for the one that it came from, its origin, and those that
+// spread has a list told to the links but for the one that it came from, its origin, and those that
 // hear it from the origin. m.mu is held.
-func (m *Mesh) publish(ll *linkList, from *link) {
+func (m *Mesh) spread(ll *linkList, from *link) {
 	for _, n := range m.byName() {
 		if n.link != nil && n.link != from && m.concerns(n.link, ll) {
 			m.tellSoon(n.link, ll.Node)
@@ -239,7 +285,7 @@ func (l *link) serveLists(s *stream, header []byte) error {
 func (m *Mesh) heard(l *link, ll *linkList) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || ll.Version > uint64(max(time.Now().Add(listAhead).UnixNano(), 0)) {
+	if m.closed || ll.Version > uint64(max(time.Now().Add(listAhead).UnixNano(), 0)) || m.refuses(ll) {
 		return
 	}
 	if ll.Node == m.me {
@@ -260,7 +306,7 @@ func (m *Mesh) heard(l *link, ll *linkList) {
 		return
 	}
 	m.atlas.lists[ll.Node] = ll
-	m.publish(ll, l)
+	m.spread(ll, l)
 	if old == nil || old.Instance != ll.Instance || old.Left != ll.Left || !slices.Equal(old.Links, ll.Links) {
 		m.remapSoon()
 	}

@@ -27,7 +27,12 @@ const alpn = "peerstate/1"
 // Config says how a mesh is to be made.
 type Config struct {
 	Certs *certs.Snapshot // who this node is, and whom it trusts, until SetCerts gives another
-	Store *store.Store
+	// CertDir holds the files that Certs was read from. Documents of the farm's issuer are written there, and
+	// below it (see certs.Accept).
+	CertDir string
+	// Issuer is the farm's, on the one node that has the CA's directory; nil: this is another node.
+	Issuer *certs.Issuer
+	Store  *store.Store
 	// Instance is this run of the node: random, and the same that the store has.
 	Instance uint64
 	// Conn is the UDP socket for all links, those that come in and those that go out. The mesh
@@ -70,6 +75,9 @@ type Mesh struct {
 
 	farBulk atomic.Int64 // as link.bulk, over all that come through others
 
+	changing  sync.Mutex  // held by whoever changes the files of certificates and the document
+	unwritten atomic.Bool // the document in force is not on the disk
+
 	review chan struct{} // with room for one: backups are to be looked at
 
 	ctx    context.Context // ends when the mesh is closed
@@ -81,6 +89,8 @@ type Mesh struct {
 	diallers  []*dialler
 	conns     map[*quic.Conn]*link // all whose handshake is complete, links or not yet
 	reloaded  chan struct{}        // closed when other certificates are in force, then replaced
+	moments                        // the first after the start
+	cast      time.Time            // since when this node takes itself to be revoked; zero: it does not
 	change    chan struct{}        // closed at each change of a node's state, then replaced
 	resolving map[string]bool
 	unsure    bool // the store is, and all nodes are being compared with
@@ -113,7 +123,8 @@ func New(config Config) (*Mesh, error) {
 	}
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.certs.Store(config.Certs)
-	m.atlas = newAtlas(m.me, config.Instance)
+	m.agreed, m.word = map[string]bool{}, make(chan struct{})
+	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -144,7 +155,9 @@ func New(config Config) (*Mesh, error) {
 	}
 	m.mu.Unlock()
 	m.recall()
+	m.compareWithIssuer()
 	m.wg.Go(func() { m.listen(listener) })
+	m.lookAround()
 	m.wg.Go(m.tick)
 	m.wg.Go(m.join)
 	if config.Backups > 0 {
@@ -251,6 +264,10 @@ func (m *Mesh) tick() {
 		}
 		if n%60 == 0 {
 			m.sweep()
+		}
+		if n%10 == 0 {
+			m.writeAgain()
+			m.start(m.compareWithIssuer)
 		}
 		for _, name := range ways {
 			m.resolve(name)

@@ -21,6 +21,7 @@ type metrics struct {
 	backups    *prometheus.CounterVec
 	questions  *prometheus.CounterVec
 	misbehaved prometheus.Counter
+	documents  *prometheus.CounterVec
 	handled    prometheus.Counter
 	seen       prometheus.Counter
 	followed   prometheus.Counter
@@ -40,6 +41,8 @@ func newMetrics() *metrics {
 			Help: "Sessions handed over, by direction and result."}, []string{"direction", "result"}),
 		backups: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_backups_total",
 			Help: "Changes of sessions sent to other nodes that keep backups, and received from others, by result."}, []string{"direction", "result"}),
+		documents: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_documents_total",
+			Help: "Documents of the farm's issuer that came and were not known yet: accepted, or refused."}, []string{"result"}),
 		misbehaved: prometheus.NewCounter(prometheus.CounterOpts{Name: "peerstate_peer_violations_total",
 			Help: "Links closed because a peer sent what no peer sends."}),
 	}
@@ -63,5 +66,5 @@ func (x *metrics) backup(direction, result string) {
 // Collectors are the mesh's metrics, for the admin listener.
 func (m *Mesh) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.questions, x.misbehaved}
+	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.questions, x.misbehaved, x.documents}
 }

@@ -39,7 +39,7 @@ type node struct {
 	since    time.Time  // of the state
 	reason   string     // why it is not up
 	suspect  time.Time  // since when it has left questions unanswered; zero: it answers
-	peer     certs.Peer // by its certificate, as it was linked last
+	peer     certs.Peer // by its certificate, as it was linked last; or by its own word, as it was reached through others
 	timer    *time.Timer
 	offset   time.Duration // its clock minus ours
 	clocked  bool          // offset has been measured
@@ -50,6 +50,8 @@ type node struct {
 	reach                  // without a link of its own: through which others
 	far      *link         // and the link that leads through them
 	left     uint64        // the run of it that has said good-bye
+	cut      bool          // it is revoked, and was not up since
+	direct   bool          // it had a link of its own once
 }
 
 // node gives the entry of a name, made if need be. m.mu is held.
@@ -165,7 +167,7 @@ func (m *Mesh) linked(n *node, l *link) {
 			n.state, n.since = Up, time.Now()
 		}
 	}
-	n.left = 0
+	n.left, n.cut, n.direct, m.cast = 0, false, true, time.Time{}
 	m.remap()
 	m.chart(l)
 	m.changed()
@@ -301,7 +303,8 @@ type PeerStatus struct {
 	Hops     int           // links on the shortest way to it; 0: there is none
 	Since    time.Time     // of the state
 	Reason   string        // why it is not up, or has no link of its own
-	Cert     certs.Peer    // its certificate, as it was linked last; zero: not known
+	Cert     certs.Peer    // its certificate, as it was up last; without Issuer and CAExpires if it has no link; zero: not known
+	Document uint64        // number of the farm's document that is in force there, as far as it is up; 0: none
 	Offset   time.Duration // its clock minus this node's
 	Sessions int64         // that it holds
 }
@@ -314,10 +317,18 @@ func (m *Mesh) Peers() []PeerStatus {
 	for _, n := range m.nodes {
 		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
 			Since: n.since, Reason: n.reason, Cert: n.peer, Offset: n.offset, Sessions: n.sessions}
+		if ll := m.atlas.lists[n.name]; ll != nil {
+			p.Document = ll.Number
+		}
 		if n.link != nil {
 			p.RTT, p.Hops = n.link.conn.ConnectionStats().SmoothedRTT, 1
 		} else {
 			p.Hops = n.hops
+			if n.cut {
+				p.State = Refused
+				all = append(all, p)
+				continue
+			}
 			for _, d := range m.diallers {
 				if d.node != n.name || d.reason == "" {
 					continue

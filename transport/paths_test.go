@@ -378,7 +378,7 @@ func TestANodeWhoseClockWasSetBackIsHeardAllTheSame(t *testing.T) {
 		a, c := d.all[0].mesh, d.all[2].mesh
 		c.mu.Lock()
 		c.atlas.mine.Version = 5
-		c.publish(&c.atlas.mine, nil)
+		c.spread(&c.atlas.mine, nil)
 		c.mu.Unlock()
 		time.Sleep(time.Second)
 		c.mu.Lock()

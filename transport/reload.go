@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -20,21 +21,52 @@ import (
 // Certs gives the snapshot in force.
 func (m *Mesh) Certs() *certs.Snapshot { return m.certs.Load() }
 
-// SetCerts puts another snapshot in force; the same one again changes nothing. When it returns, nobody is linked who is not accepted by it. Links
-// that know this node by another certificate are replaced after that, each when its replacement is up.
-// The snapshot must be for the same node of the same farm; otherwise it is refused, and the old one
-// stays in force.
+// SetCerts puts another snapshot in force; the same one again changes nothing. When it returns, nobody is linked who is
+// not accepted by it. Links that know this node by another certificate are replaced after that, each when its
+// replacement is up. Its document goes to all who have an older one, and nodes that it revokes are gone for this node.
+// The snapshot must be for the same node of the same farm; otherwise it is refused, and the old one stays in
+// force. What has been read from the files in Config.CertDir is put in force with UpdateCerts.
 func (m *Mesh) SetCerts(s *certs.Snapshot) error {
+	was, err := m.putCerts(s, nil)
+	if err != nil || s == was {
+		return err
+	}
+	self := s.Self()
+	level := slog.LevelInfo
+	if self.Serial == was.Self().Serial && slices.Equal(s.Authorities(), was.Authorities()) {
+		level = slog.LevelDebug
+	}
+	m.log.Log(m.ctx, level, "other certificates are in force", "serial", self.Serial, "issuer", self.Issuer, "expires", self.Expires,
+		"trusted", len(s.Authorities()), "renewed", self.Serial != was.Self().Serial)
+	return nil
+}
+
+// UpdateCerts changes the snapshot in force and the files in Config.CertDir, one change at a time: change gets the
+// snapshot in force and gives the next, as certs.Accept, certs.Reload and Request.Install do; nil: none. What it gives
+// is put in force also when there is an error, which is returned.
+func (m *Mesh) UpdateCerts(change func(s *certs.Snapshot) (*certs.Snapshot, error)) error {
+	m.changing.Lock()
+	defer m.changing.Unlock()
+	s, err := change(m.Certs())
+	if s != nil {
+		err = errors.Join(err, m.SetCerts(s))
+	}
+	return err
+}
+
+// putCerts is SetCerts, and gives the snapshot that was in force. from is the link that the document came over;
+// nil: none.
+func (m *Mesh) putCerts(s *certs.Snapshot, from *link) (was *certs.Snapshot, err error) {
 	self := s.Self()
 	m.mu.Lock()
-	was := m.certs.Load()
+	was = m.certs.Load()
 	if s == was {
 		m.mu.Unlock()
-		return nil
+		return was, nil
 	}
 	if old := was.Self(); self.Identity != old.Identity {
 		m.mu.Unlock()
-		return fmt.Errorf("the new certificate is for the node %q of the farm %q, and this is %q of %q: the old one stays in force",
+		return was, fmt.Errorf("the new certificate is for the node %q of the farm %q, and this is %q of %q: the old one stays in force",
 			self.Node, self.Farm, old.Node, old.Farm)
 	}
 	m.certs.Store(s)
@@ -46,18 +78,15 @@ func (m *Mesh) SetCerts(s *certs.Snapshot) error {
 			links = append(links, n.link)
 		}
 	}
+	m.dropRevoked()
+	m.remap()
 	m.mu.Unlock()
-	level := slog.LevelInfo
-	if self.Serial == was.Self().Serial && slices.Equal(s.Authorities(), was.Authorities()) {
-		level = slog.LevelDebug
-	}
-	m.log.Log(m.ctx, level, "other certificates are in force", "serial", self.Serial, "issuer", self.Issuer, "expires", self.Expires,
-		"trusted", len(s.Authorities()), "renewed", self.Serial != was.Self().Serial)
 	m.sweep()
 	for _, l := range links {
 		m.refresh(l)
+		m.offerUnlessFrom(l, from)
 	}
-	return nil
+	return was, nil
 }
 
 // admit takes note of a connection whose handshake is complete, until dismiss, and judges it by the
@@ -89,9 +118,11 @@ func (m *Mesh) unjudged(l *link) error {
 	if s == l.judged {
 		return nil
 	}
+	if _, err := s.Peer(l.conn.ConnectionState().TLS); err != nil {
+		return err // and it is again, should somebody ask once more
+	}
 	l.judged = s
-	_, err := s.Peer(l.conn.ConnectionState().TLS)
-	return err
+	return nil
 }
 
 // linksTo gives the live links to a node, also those that have been replaced, or wait to take a place.

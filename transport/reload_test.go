@@ -64,6 +64,18 @@ func (n *testNode) newFiles(ca *certs.CA) {
 	if _, err := ca.Issue(dir, n.name, 365*24*time.Hour, time.Now()); err != nil {
 		n.farm.t.Fatal(err)
 	}
+	n.copyFiles(dir)
+}
+
+// install gives a node the certificate in a directory, while it runs.
+func (n *testNode) install(dir string) {
+	n.farm.t.Helper()
+	n.copyFiles(dir)
+	n.reload()
+}
+
+func (n *testNode) copyFiles(dir string) {
+	n.farm.t.Helper()
 	for _, name := range []string{certs.NodeCert, certs.NodeKey} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil {

@@ -35,6 +35,10 @@ func (l *link) serve(s *stream) {
 			err = l.serveLists(s, header)
 		case kindVia:
 			err = l.serveVia(s, header)
+		case kindDocument:
+			err = l.serveDocument(s, header)
+		case kindWant:
+			err = l.serveWant(s)
 		default:
 			err = fmt.Errorf("%w: kind %d at the beginning of a stream", errFrame, k)
 		}
@@ -76,6 +80,9 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	origin, again, err := l.origin(&q)
 	if err != nil {
 		return err
+	}
+	if origin.far && l.mesh.turnsAway(origin.node.name) {
+		return writeFrame(s, kindReply, reply{Kind: store.ReplyMissing, Unknown: true})
 	}
 	if again {
 		l.mesh.metrics.seen.Inc()

@@ -54,7 +54,7 @@ func (f *costFarm) start(dir string, ca *certs.CA, peers []string) {
 	conn := simnet.NewBlockingSimConn(addr, link)
 	link.Start()
 	f.net.AddNode(addr, link)
-	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, StateDir: filepath.Join(dir, "state"), Peers: peers,
+	c := Config{Certs: snap, Instance: NewInstance(), Conn: conn, CertDir: dir, StateDir: filepath.Join(dir, "state"), Peers: peers,
 		FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second, LostAfter: time.Minute, MaxBody: 64 << 20}
 	c.Backups = 1
 	n := &testNode{name: name, addr: addr, link: link}

@@ -102,6 +102,9 @@ func (l *link) serveVia(s *stream, header []byte) error {
 	if l.far {
 		return fmt.Errorf("%w: a stream for %q in one that came through others", errFrame, v.To)
 	}
+	if m.turnsAway(v.From) {
+		return s.turnBack()
+	}
 	if v.To == m.me && v.ToRun == m.config.Instance {
 		m.farLink(v.From, v.Instance).serve(s)
 		return errDone

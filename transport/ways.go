@@ -85,6 +85,14 @@ func (m *Mesh) through(n *node, r reach) {
 		n.far = way
 		m.wg.Go(func() { m.meet(way) })
 	}
+	if r.first != nil {
+		m.certified(n, ll)
+		n.cut, m.cast = false, time.Time{}
+	} else if m.cutOff(n) {
+		m.changed()
+		m.saveNodes()
+		return
+	}
 	switch {
 	case r.first != nil && n.state != Up:
 		if n.timer != nil {

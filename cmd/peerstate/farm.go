@@ -35,7 +35,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	}
 	mesh, err := transport.New(transport.Config{
 		Certs: n.certs, Store: n.store, Instance: n.instance, Conn: conn, Peers: s.Peers,
-		StateDir: filepath.Join(s.CertDir, stateDir), Site: string(s.Site), Program: buildVersion(),
+		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, stateDir), Site: string(s.Site), Program: buildVersion(),
 		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody),
 		Backups: int(s.Backups), Placement: transport.Placement(s.Placement),
 		Manual: s.Mesh == meshManual, MaxHops: int(s.MaxHops), Log: n.log,
