@@ -29,6 +29,7 @@ type dialler struct {
 	resolved []string // what the address stood for when it was last dialled
 	good     string   // which of them answered last
 	learned  bool     // another node has named it; otherwise it is in the settings
+	told     string   // who is said to be there, by the node that this one joined through (see dialUnmet)
 	self     bool     // this node itself was found there
 	refused  bool     // one side does not accept the other
 	reason   string   // why there is no link
@@ -50,7 +51,7 @@ func (m *Mesh) dial(d *dialler) {
 		d.run()
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if d.learned {
+		if d.learned || d.told != "" {
 			m.diallers = slices.DeleteFunc(m.diallers, func(o *dialler) bool { return o == d })
 		}
 	})
@@ -100,11 +101,11 @@ func (d *dialler) unlinked() bool {
 	m := d.mesh
 	for {
 		m.mu.Lock()
-		n := m.nodes[d.node]
-		linked, change := n != nil && n.link != nil, m.change
-		unwanted := d.learned && (n == nil || n.gone())
+		n, told := m.nodes[d.node], m.nodes[d.told]
+		linked, change := n != nil && n.link != nil || told != nil && told.link != nil, m.change
+		wanted := m.wanted(d)
 		m.mu.Unlock()
-		if m.ctx.Err() != nil || unwanted {
+		if m.ctx.Err() != nil || !wanted {
 			return false
 		}
 		if !linked {
@@ -116,6 +117,31 @@ func (d *dialler) unlinked() bool {
 			return false
 		}
 	}
+}
+
+// wanted tells whether there is still somebody to be linked to there. m.mu is held.
+func (m *Mesh) wanted(d *dialler) bool {
+	switch {
+	case d.told != "":
+		if d.told == m.anchor.Node && m.anchored() {
+			return true
+		}
+		if n := m.nodes[d.told]; n != nil {
+			return !n.gone()
+		}
+		_, ok := m.unmet[d.told]
+		return ok
+	case d.learned:
+		n := m.nodes[d.node]
+		return n != nil && !n.gone()
+	}
+	return true
+}
+
+// unheard tells whether it is not known who is at the dialler's address, or nothing was ever heard of that node.
+// m.mu is held.
+func (m *Mesh) unheard(d *dialler) bool {
+	return d.node == "" && !d.self && m.nodes[d.told] == nil && m.wanted(d)
 }
 
 // isSelf notes that the address is this node's own: nobody is waited for there.

@@ -94,6 +94,21 @@
 // The node with the CA's directory (Config.Issuer) hears every other document before its own replaces it, for its
 // directory may have come back from an old copy (issuer.go).
 //
+// # Joining
+//
+// A machine that is invited has no certificate yet. [Join] asks the farm's issuer for one (joining.go), in a protocol
+// of its own (certs.JoinALPN) on the same UDP port. The issuer's node speaks it only while somebody is invited
+// (invite.go): otherwise the handshake fails, as it does on every other node. The one side is known by the CA in the
+// invitation and its name, before anything is sent to it, and the other by the secret in it. Who comes in this
+// protocol is a stranger: the connection never becomes a link, and nothing on it reaches what serves links. It has
+// one stream with one request, which goes to certs.Issuer.Admit, and ten seconds. Eight are heard at a time; when one
+// more comes, the one that has said nothing for longest goes, so that nobody is kept out by those who are slow.
+// After the certificate the issuer names the farm's nodes, with their addresses. They are kept in nodes.json as unmet
+// (known.go), and are to a mesh like addresses in the settings: dialled until they are linked or forgotten, and waited
+// for the grace time once. What the other nodes then say of them counts as usual. The address at which the node joined
+// takes the place of the settings where they name nobody, at each start: it is always dialled. With Config.Manual it
+// is the only one dialled then, and the other nodes are reached through the issuer until the operator draws links.
+//
 // # What a peer may send
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),

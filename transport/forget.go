@@ -36,19 +36,24 @@ func (m *Mesh) tellForget(name string, from *link) {
 func (m *Mesh) forget(name string) error {
 	m.mu.Lock()
 	n := m.nodes[name]
+	_, unmet := m.unmet[name]
 	switch {
-	case n == nil:
+	case n == nil && !unmet:
 		m.mu.Unlock()
 		return fmt.Errorf("no node %q is known here", name)
-	case n.way() != nil:
+	case n != nil && n.way() != nil:
 		m.mu.Unlock()
 		return fmt.Errorf("%s is linked; stop it first (peerstate drain)", name)
 	}
-	if n.timer != nil {
+	if n != nil && n.timer != nil {
 		n.timer.Stop()
 		n.timer = nil
 	}
 	delete(m.nodes, name)
+	delete(m.unmet, name)
+	if name == m.anchor.Node {
+		m.anchor = knownNode{}
+	}
 	delete(m.atlas.lists, name)
 	m.changed()
 	m.saveNodes()

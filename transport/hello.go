@@ -42,6 +42,10 @@ func (m *Mesh) welcome(conn *quic.Conn) {
 		_ = conn.CloseWithError(closeRefused, "no handshake") // closed already, otherwise
 		return
 	}
+	if conn.ConnectionState().TLS.NegotiatedProtocol == certs.JoinALPN {
+		m.visit(conn)
+		return
+	}
 	err := m.greet(ctx, conn)
 	if err == nil || m.ctx.Err() != nil {
 		return

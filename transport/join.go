@@ -1,6 +1,9 @@
 package transport
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // join tells the store when the other nodes that are up know of this run: when each that was known is linked,
 // has told whom it knows, or is out. Until then a session that is created here could be called missing
@@ -37,10 +40,5 @@ func (m *Mesh) hasJoined() bool {
 	if time.Since(m.started) >= m.config.Grace {
 		return true
 	}
-	for _, d := range m.diallers {
-		if d.node == "" && !d.self {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(m.diallers, m.unheard)
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,10 @@ type knownNode struct {
 	Cert *certRef `json:"cert,omitempty"`
 	// Linked: it had a link of its own once. Where the operator draws the links, others get none after a restart either.
 	Linked bool `json:"linked,omitempty"`
+	// Unmet: the farm's issuer has named it when this node joined, and nothing was heard of it since.
+	Unmet bool `json:"unmet,omitempty"`
+	// Joined is the address at which this node has asked it to join; empty: it was another.
+	Joined string `json:"joined,omitempty"`
 }
 
 // knownFile keeps nodes.json: who was known, and in which state, when the node stopped. A node that
@@ -95,7 +100,19 @@ func (m *Mesh) recall() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, k := range all {
+		if k.Joined != "" && certs.ValidName(k.Node) == nil && k.Node != m.me {
+			m.anchor = knownNode{Node: k.Node, Joined: plain(k.Joined)}
+		}
+	}
+	if m.anchored() {
+		m.dial(&dialler{mesh: m, addr: m.anchor.Joined, told: m.anchor.Node, since: m.started})
+	}
+	for _, k := range all {
 		if certs.ValidName(k.Node) != nil || k.Node == m.me {
+			continue
+		}
+		if k.Unmet {
+			m.unmet[k.Node] = k
 			continue
 		}
 		n := m.node(k.Node)
@@ -119,7 +136,27 @@ func (m *Mesh) recall() {
 			m.dialLearned(n.name, n.addr)
 		}
 	}
+	m.dialUnmet()
 }
+
+// dialUnmet dials those that were named when this node joined. They are like addresses in the settings: it is
+// tried until they are linked, or forgotten, and they are waited for the grace time once. m.mu is held.
+func (m *Mesh) dialUnmet() {
+	if m.config.Manual {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.unmet)) {
+		k := m.unmet[name]
+		if k.Addr == "" || slices.ContainsFunc(m.diallers, func(d *dialler) bool { return d.addr == k.Addr }) {
+			continue
+		}
+		m.dial(&dialler{mesh: m, addr: plain(k.Addr), told: name, since: m.started})
+	}
+}
+
+// anchored tells whether the node that this one joined through stands for the settings, because they name nobody:
+// it is always dialled, as those are, and where the operator draws the links it is the only one. m.mu is held.
+func (m *Mesh) anchored() bool { return m.anchor.Node != "" && len(m.config.Peers) == 0 }
 
 // saveNodes has the known nodes written to disk, soon and by somebody else: m.mu is held.
 func (m *Mesh) saveNodes() {
@@ -150,15 +187,21 @@ func (m *Mesh) saveNodes() {
 
 // toRemember lists the nodes for nodes.json, by name. m.mu is held.
 func (m *Mesh) toRemember() []knownNode {
-	all := make([]knownNode, 0, len(m.nodes))
-	for _, name := range slices.Sorted(maps.Keys(m.nodes)) {
-		n := m.nodes[name]
+	all := make([]knownNode, 0, len(m.nodes)+len(m.unmet))
+	for _, n := range m.nodes {
 		k := knownNode{Node: n.name, Site: n.site, Addr: n.addr, State: n.state, Since: n.since.UTC().Truncate(time.Second), Linked: n.direct}
 		if n.peer.Serial != "" {
 			k.Cert = refTo(n.peer)
 		}
+		if n.name == m.anchor.Node {
+			k.Joined = m.anchor.Joined
+		}
 		all = append(all, k)
 	}
+	for _, k := range m.unmet {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b knownNode) int { return cmp.Compare(a.Node, b.Node) })
 	return all
 }
 

@@ -106,7 +106,7 @@ func (m *Mesh) hasLeft(n *node, instance uint64) bool {
 // given up. Where the operator draws the links nobody is. m.mu is held.
 func (m *Mesh) dialLearned(name, addr string) {
 	if m.closed || m.config.Manual || addr == "" || len(m.diallers) >= maxLearned+len(m.config.Peers) ||
-		slices.ContainsFunc(m.diallers, func(d *dialler) bool { return d.addr == addr || d.node == name }) {
+		slices.ContainsFunc(m.diallers, func(d *dialler) bool { return d.addr == addr || d.node == name && d.told == "" }) {
 		return
 	}
 	m.dial(&dialler{mesh: m, addr: addr, node: name, learned: true, since: m.started})

@@ -30,7 +30,8 @@ type Config struct {
 	// CertDir holds the files that Certs was read from. Documents of the farm's issuer are written there, and
 	// below it (see certs.Accept).
 	CertDir string
-	// Issuer is the farm's, on the one node that has the CA's directory; nil: this is another node.
+	// Issuer is the farm's, on the one node that has the CA's directory; nil: this is another node. It stays the
+	// caller's to close.
 	Issuer *certs.Issuer
 	Store  *store.Store
 	// Instance is this run of the node: random, and the same that the store has.
@@ -70,6 +71,8 @@ type Mesh struct {
 	repeats repeats
 	asked   atomic.Uint64 // number of this node's last question
 	seen    seen          // questions that came
+	// applicants want to join.
+	applicants applicants
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
 	sessions atomic.Int64
 
@@ -85,7 +88,9 @@ type Mesh struct {
 	wg     sync.WaitGroup
 
 	mu        sync.Mutex
-	nodes     map[string]*node // by name, this one not among them
+	nodes     map[string]*node     // by name, this one not among them
+	unmet     map[string]knownNode // by name: those that were named when this node joined, and that nothing was heard of since
+	anchor    knownNode            // through which this node joined, with the address in Joined; or zero
 	diallers  []*dialler
 	conns     map[*quic.Conn]*link // all whose handshake is complete, links or not yet
 	reloaded  chan struct{}        // closed when other certificates are in force, then replaced
@@ -115,7 +120,7 @@ func NewInstance() uint64 {
 func New(config Config) (*Mesh, error) {
 	m := &Mesh{
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
-		nodes: map[string]*node{}, conns: map[*quic.Conn]*link{}, reloaded: make(chan struct{}), change: make(chan struct{}),
+		nodes: map[string]*node{}, unmet: map[string]knownNode{}, conns: map[*quic.Conn]*link{}, reloaded: make(chan struct{}), change: make(chan struct{}),
 		review: make(chan struct{}, 1), resolving: map[string]bool{}, rivals: map[string]rival{},
 	}
 	if m.config.MaxHops == 0 {

@@ -60,6 +60,10 @@ func (m *Mesh) node(name string) *node {
 	if n == nil {
 		n = &node{name: name, state: Connecting, since: time.Now()}
 		m.nodes[name] = n
+		if k, ok := m.unmet[name]; ok {
+			n.site, n.addr = plain(k.Site), plain(k.Addr)
+			delete(m.unmet, name)
+		}
 	}
 	return n
 }
@@ -284,17 +288,12 @@ func (m *Mesh) unknowable() bool {
 	if time.Since(m.started) >= m.config.Grace {
 		return false
 	}
-	for _, d := range m.diallers {
-		if d.node == "" && !d.self {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(m.diallers, m.unheard)
 }
 
 // PeerStatus is what is known of another node.
 type PeerStatus struct {
-	Node     string // empty: an address that never said who it is
+	Node     string // empty: an address that never said who it is, and of which nobody else did
 	Site     string
 	Addr     string
 	Program  string
@@ -344,10 +343,10 @@ func (m *Mesh) Peers() []PeerStatus {
 		all = append(all, p)
 	}
 	for _, d := range m.diallers {
-		if d.node != "" || d.self {
+		if !m.unheard(d) {
 			continue
 		}
-		p := PeerStatus{Addr: d.addr, State: Connecting, Since: d.since, Reason: d.reason}
+		p := PeerStatus{Node: d.told, Addr: d.addr, State: Connecting, Since: d.since, Reason: d.reason}
 		if d.refused {
 			p.State = Refused
 		} else if time.Since(m.started) >= m.config.Grace {

@@ -184,10 +184,13 @@ func presented(conn *quic.Conn) *certs.Snapshot {
 }
 
 // listenTLS is the configuration for those who dial this node. Certificates are judged in it, and
-// nowhere else is anybody let in.
+// nowhere else is anybody let in. Those who want to join get another one, and are not let in by it (invite.go).
 func (m *Mesh) listenTLS() *tls.Config {
 	c := m.Certs().ListenTLS(alpn)
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if c := m.inviteTLS(hello); c != nil {
+			return c, nil
+		}
 		s := m.Certs()
 		if p, ok := hello.Context().Value(presentedKey{}).(*atomic.Pointer[certs.Snapshot]); ok {
 			p.Store(s)
