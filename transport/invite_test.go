@@ -454,3 +454,25 @@ func TestBothProtocolsAtOnceAreALinkOrNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestWrongRequestsToJoinAreSlowedDownAndARightOneIsNot(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		i := f.issuer("a")
+		a := f.start("a")
+		token := f.invite(i, "d", "a", "a")
+		tr, last := f.socket("x"), ""
+		for range 40 {
+			conn := f.mustStranger(tr, a)
+			last = refusedFor(t, askAs(t, conn, joinFrame(forged(t, conn, make([]byte, 32), &x509.CertificateRequest{}))))
+			if err := conn.CloseWithError(0, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if last != certs.ErrTooManyTries.Reason {
+			t.Errorf("the last is told %q", last)
+		}
+		if d := took(func() { f.mustJoin("d", token) }); d > time.Second {
+			t.Errorf("the right one took %v", d)
+		}
+	})
+}

@@ -273,7 +273,6 @@ func TestWhyANodeIsNotAdmittedIsSaidInPlainWords(t *testing.T) {
 		want("one that was used", err, "used already", true)
 		_, err = f.newcomer("d", f.invite(i, "d", "a", "a"))
 		want("a directory that has files", err, "exists, and is not overwritten", false)
-		token = f.invite(i, "e", "a", "a")
 		var silent error
 		if d := took(func() { _, silent = f.newcomer("e", f.invite(i, "e", "a", "x", "y")) }); d < joinFor || d > joinFor+time.Second {
 			t.Errorf("it was tried for %v", d)
