@@ -254,6 +254,8 @@ func TestADocumentThatWasLostOnTheWayIsSentAgainUponAPing(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		close(stop)
 		pings.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(at) > 1 {
 			t.Errorf("a peer that has it was sent it %d times", len(at))
 		}
