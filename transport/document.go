@@ -19,8 +19,11 @@ type document struct {
 	Size int64 `cbor:"1,keyasint"`
 }
 
-// want asks for the document in force.
-type want struct{}
+// want asks for the document in force. In place of a hello it also says what that says of documents.
+type want struct {
+	Number uint64 `cbor:"1,keyasint,omitempty"` // as in a hello
+	Issuer bool   `cbor:"2,keyasint,omitempty"` // as in a hello
+}
 
 // offers is what is known of the document of the node at the other end of a link.
 type offers struct {

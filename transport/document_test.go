@@ -254,6 +254,8 @@ func TestADocumentThatWasLostOnTheWayIsSentAgainUponAPing(t *testing.T) {
 		time.Sleep(3 * time.Minute)
 		close(stop)
 		pings.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if len(at) > 1 {
 			t.Errorf("a peer that has it was sent it %d times", len(at))
 		}
@@ -440,4 +442,17 @@ func TestAPeerThatAnswersAHelloWithOneDocumentAfterTheOtherGetsNoLink(t *testing
 			})
 		})
 	}
+}
+
+// c would hear it from a, as b knows, but nothing comes through.
+func TestADocumentComesAnotherWayWhereThePublisherIsNotHeard(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		nodes := f.backedUp(0, "a", "b", "c")
+		f.cut(nodes[0], nodes[2])
+		nodes[0].publish(f.publisher().next())
+		f.inForce(1, 2*time.Second, nodes...)
+		if nodes[0].mesh.direct("c") == nil {
+			t.Error("the link between a and c has ended, which was not meant")
+		}
+	})
 }

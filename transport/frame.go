@@ -26,7 +26,7 @@ import (
 //	          link: this one knows the sender by an old certificate) and done (another link is used
 //	          instead, and the sender opens no more streams on this one)
 //	ping      in place of a hello: pong comes back, and no link
-//	want      in place of a hello: document comes back, and no link
+//	want      in place of a hello: documents are exchanged as after one, and done comes back, and no link
 //	question  reply comes back; to one that found the session, receipt goes forth, and the end of
 //	          the stream says that the giver has read it
 //	forward   answer comes back

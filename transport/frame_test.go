@@ -49,7 +49,7 @@ func frames() map[kind]any {
 			Cert: &certRef{Serial: "1f", IssuerKey: "2e", Key: "3d", Issued: -4, Expires: 1 << 62}, Number: 1<<64 - 1, Issuer: true},
 		kindVia:      via{To: "web7", ToRun: 7, From: "web8", Instance: 8, Hops: 15},
 		kindDocument: document{Size: 256 << 10},
-		kindWant:     want{},
+		kindWant:     want{Number: 6, Issuer: true},
 	}
 }
 

@@ -90,7 +90,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	case kindPing:
 		return lookedAt(ctx, conn, control, data)
 	case kindWant:
-		return m.consultedBy(ctx, conn, control)
+		return m.consultedBy(ctx, l, control, data)
 	default:
 		err = fmt.Errorf("%w: kind %d instead of a hello", errFrame, k)
 	}

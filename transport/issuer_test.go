@@ -136,7 +136,7 @@ func TestAnIssuerThatWasRestoredGoesOnFromWhatTheFarmHas(t *testing.T) {
 
 // The issuer's machine is set back while it is alone, and says something else than it has said before.
 func TestWhatARestoredIssuerHasForgottenIsSaidAgain(t *testing.T) {
-	for _, dialler := range []string{"a", "b"} {
+	for _, dialler := range []string{"a", "b", "a, and b only looks"} {
 		t.Run(dialler+" dials", func(t *testing.T) {
 			inFarm(t, func(t *testing.T, f *farm) {
 				a, i := f.startIssuer("a")
@@ -158,6 +158,12 @@ func TestWhatARestoredIssuerHasForgottenIsSaidAgain(t *testing.T) {
 					b = f.start("b", "a")
 				} else {
 					a.stopIssuer(i)
+					if dialler == "a" { // it does not know whom it was linked with
+						if err := os.Remove(filepath.Join(b.files(), "state", nodesFile)); err != nil {
+							t.Fatal(err)
+						}
+					}
+					f.config = func(c *Config) { c.Manual = true }
 					b = f.start("b")
 					a, i = f.startIssuer("a", "b")
 				}

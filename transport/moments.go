@@ -72,7 +72,7 @@ func (m *Mesh) lookAround() {
 	}
 }
 
-// consult takes in the document that a node has, without linking with it.
+// consult exchanges documents with a node, without linking with it.
 func (m *Mesh) consult(name, addr string) error {
 	ctx, cancel := context.WithTimeout(m.ctx, firstMoments)
 	defer cancel()
@@ -101,27 +101,30 @@ func (m *Mesh) consult(name, addr string) error {
 	if err := s.SetDeadline(time.Now().Add(firstMoments)); err != nil {
 		return err
 	}
-	if err := writeFrame(s, kindWant, want{}); err != nil {
+	if err := writeFrame(s, kindWant, want{Number: m.Certs().DocumentNumber(), Issuer: m.config.Issuer != nil}); err != nil {
 		return err
 	}
-	data, err := itsDocument(s)
-	if err == nil {
-		err = l.takeIts(data)
+	k, _, err := m.exchanged(l, s)
+	if err == nil && k != kindDone {
+		err = fmt.Errorf("%w: kind %d instead of %d", errFrame, k, kindDone)
 	}
-	if err != nil {
-		return err
-	}
-	m.consulted(l)
-	return nil
+	return err
 }
 
-// consultedBy gives the document in force to a node that does not want a link.
-func (m *Mesh) consultedBy(ctx context.Context, conn *quic.Conn, control *quic.Stream) error {
-	if err := writeDocument(control, m.Certs().Document()); err != nil {
+// consultedBy exchanges documents with a node that does not want a link.
+func (m *Mesh) consultedBy(ctx context.Context, l *link, control *quic.Stream, data []byte) error {
+	var w want
+	if err := decode(data, &w); err != nil {
+		return err
+	}
+	if err := m.exchange(l, control, &hello{Number: w.Number, Issuer: w.Issuer}); err != nil {
+		return err
+	}
+	if err := writeFrame(control, kindDone, bye{}); err != nil {
 		return err
 	}
 	select {
-	case <-conn.Context().Done():
+	case <-l.conn.Context().Done():
 	case <-ctx.Done():
 	}
 	return errors.New("it only looked")
@@ -129,7 +132,7 @@ func (m *Mesh) consultedBy(ctx context.Context, conn *quic.Conn, control *quic.S
 
 // hearOthers waits until a link may be used. The error says that it has ended.
 func (m *Mesh) hearOthers(ctx context.Context, l *link) error {
-	return m.await1st(ctx, l.conn.Context(), func() bool {
+	return m.untilHeard(ctx, l.conn.Context(), func() bool {
 		if l.peer.Node == m.me {
 			return true // it gets no link
 		}
@@ -145,11 +148,11 @@ func (m *Mesh) hearOthers(ctx context.Context, l *link) error {
 // Consulted waits until documents have been exchanged with all nodes that were known at the start and can be reached,
 // but at most for the first moments of this run. The error is that of ctx, or says that the mesh is closed.
 func (m *Mesh) Consulted(ctx context.Context) error {
-	return m.await1st(ctx, ctx, func() bool { return len(m.others) == 0 })
+	return m.untilHeard(ctx, ctx, func() bool { return len(m.others) == 0 })
 }
 
-// await1st waits until enough is known, or the first moments are over. enough is called with m.mu held.
-func (m *Mesh) await1st(ctx, other context.Context, enough func() bool) error {
+// untilHeard waits until enough is known, or the first moments are over. enough is called with m.mu held.
+func (m *Mesh) untilHeard(ctx, other context.Context, enough func() bool) error {
 	t := time.NewTimer(max(time.Until(m.started.Add(firstMoments)), 0))
 	defer t.Stop()
 	for {

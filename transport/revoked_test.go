@@ -254,7 +254,7 @@ func TestANodeThatWasOffHearsOfARevocationBeforeItServesTheRevokedNode(t *testin
 					stop := make(chan struct{})
 					var callers sync.WaitGroup
 					for range 3 {
-						callers.Go(func() { out.callAgainAndAgain(off.addr, stop) })
+						callers.Go(func() { out.callAgainAndAgain(addrOf("a"), stop) })
 					}
 					off = f.startOn("a", d.peersOf(0)...)
 					d.all[0] = off
