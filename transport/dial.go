@@ -257,7 +257,7 @@ func (d *dialler) dial(to *net.UDPAddr) error {
 // says that the two are linked already, and the connection has ended.
 func (m *Mesh) call(ctx context.Context, to net.Addr, generation uint64) (*link, error) {
 	config, mine := m.dialTLS()
-	conn, err := m.quic.Dial(ctx, to, config, quicConfig())
+	conn, err := m.quic.Dial(ctx, to, config, m.quicConfig())
 	if err != nil {
 		return nil, m.dialError(to, err)
 	}

@@ -109,6 +109,22 @@
 // takes the place of the settings where they name nobody, at each start: it is always dialled. With Config.Manual it
 // is the only one dialled then, and the other nodes are reached through the issuer until the operator draws links.
 //
+// # Certificates that look after themselves
+//
+// A node gets its next certificate from the farm's issuer (certify.go), the node with Config.Issuer, when a third of
+// the present one's life is left: each at a moment of its own, and over a way through others where it has no link to the
+// issuer. What it sends proves its name by itself, so nobody on the way gains anything. Where that fails it is tried
+// again after pauses that grow, as soon as an issuer comes up, and said more and more often the nearer the end is. The issuer
+// (issue.go) answers so many a second over each link, and certs.Issuer gives each name so many.
+//
+// The farm's CA is replaced while all nodes run ([Mesh.RotateCA], rotate.go). The issuer's node asks all that are known
+// to prove which document and which certificate they have in force (confirm.go), by name and each time with a
+// new nonce; when all have, the next stage is published: trust the new CA, renew with it, drop the old one. A node proves
+// its new certificate when no connection of it shows the old one any more, so dropping the CA ends no link. One that is off is
+// waited for, and named in [Mesh.Rotation], until it comes or the operator goes on without it. The stage is in the
+// document and nowhere else: after a crash the issuer's node asks anew, and goes on. [Mesh.Sign] is the way to have the
+// issuer say anything: it hears the others first, and publishes what was said even if an error followed.
+//
 // # What a peer may send
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),

@@ -51,6 +51,7 @@ type testNode struct {
 	link  *simnet.SimulatedLink
 	store *store.Store
 	mesh  *Mesh
+	calm  bool // its store is closed: for tests that go on for months
 }
 
 // network carries packets between nodes, unless told otherwise.
@@ -258,13 +259,21 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 	if f.config != nil {
 		f.config(&c)
 	}
+	grace := c.Grace
+	if c.calm > 0 {
+		grace = 0 // whether the process has stood still is not looked at
+	}
 	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait,
-		Backups: f.backups, Sync: f.sync, Grace: c.Grace, Joining: true, Log: log})
+		Backups: f.backups, Sync: f.sync, Grace: grace, Joining: true, Log: log})
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)
 	}
 	n.store.Join(n.mesh)
+	if c.calm > 0 {
+		n.calm = true
+		n.store.Close() // it does something each second
+	}
 	f.nodes[host] = n
 	return n
 }
@@ -274,7 +283,9 @@ func (n *testNode) stop() {
 	if err := n.mesh.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		n.farm.t.Errorf("closing %s: %v", n.name, err)
 	}
-	n.store.Close()
+	if !n.calm {
+		n.store.Close()
+	}
 	synctest.Wait() // its last packets have left the machine
 	if err := n.link.Close(); err != nil {
 		n.farm.t.Errorf("closing the network of %s: %v", n.name, err)

@@ -37,6 +37,8 @@ import (
 //	links     whom a node is linked with; any number of them may follow, and nothing comes back
 //	document  what the farm's issuer says to all (document.go); nothing comes back
 //	want      document comes back
+//	certify   a request for a new certificate, to the issuer: certified comes back
+//	confirm   which document and certificate are in force there: confirmed comes back
 //	via       the stream is for a node further on (via.go); what that one is to serve follows
 type kind uint8
 
@@ -68,6 +70,10 @@ const (
 	kindDone
 	kindDocument
 	kindWant
+	kindCertify
+	kindCertified
+	kindConfirm
+	kindConfirmed
 )
 
 const (

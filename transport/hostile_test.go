@@ -284,12 +284,20 @@ func badStreams() map[string][]byte {
 		"a list with a long serial number":  frame(kindLinks, linkList{Node: "x", Cert: &certRef{Serial: strings.Repeat("1", maxRef+1)}}),
 		"a stream for -1 hops":              frame(kindVia, via{To: "c", From: "b", Hops: -1}),
 		"a stream for endless hops":         frame(kindVia, via{To: "c", From: "b", Hops: 1 << 60}),
-		"links of no name":                  frame(kindLinks, linkList{Node: "", Version: 1}),
-		"a link to no name":                 frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"\n"}}),
-		"a link to oneself":                 frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"b"}}),
-		"a link twice":                      frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c", "c"}}),
-		"more links than a farm has nodes":  frame(kindLinks, linkList{Node: "b", Version: 1, Links: manyNames(maxLearned + 1)}),
-		"a question among links":            append(frame(kindLinks, linkList{Node: "b", Version: 1}), frame(kindQuestion, q)...),
+
+		"a request for a certificate of nothing":  frame(kindCertify, certify{}),
+		"a request for a certificate, too long":   frame(kindCertify, certify{Request: make([]byte, certs.MaxRequest+1)}),
+		"a certificate that nobody has asked for": frame(kindCertified, certified{Certificate: []byte("x")}),
+		"a nonce of no byte":                      frame(kindConfirm, confirmAsk{}),
+		"a nonce of 100 bytes":                    frame(kindConfirm, confirmAsk{Nonce: make([]byte, 100)}),
+		"a confirmation of nothing":               frame(kindConfirmed, confirmed{Proof: []byte("x")}),
+
+		"links of no name":                 frame(kindLinks, linkList{Node: "", Version: 1}),
+		"a link to no name":                frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"\n"}}),
+		"a link to oneself":                frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"b"}}),
+		"a link twice":                     frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c", "c"}}),
+		"more links than a farm has nodes": frame(kindLinks, linkList{Node: "b", Version: 1, Links: manyNames(maxLearned + 1)}),
+		"a question among links":           append(frame(kindLinks, linkList{Node: "b", Version: 1}), frame(kindQuestion, q)...),
 	}
 }
 

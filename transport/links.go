@@ -307,6 +307,9 @@ func (m *Mesh) heard(l *link, ll *linkList) {
 	}
 	m.atlas.lists[ll.Node] = ll
 	m.spread(ll, l)
+	if ll.Issuer && (old == nil || !old.Issuer) {
+		m.changed() // somebody may wait for it
+	}
 	if old == nil || old.Instance != ll.Instance || old.Left != ll.Left || !slices.Equal(old.Links, ll.Links) {
 		m.remapSoon()
 	}

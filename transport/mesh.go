@@ -54,6 +54,8 @@ type Config struct {
 	Manual       bool          // link only to Peers, and to whoever dials; otherwise to all nodes
 	MaxHops      int           // over how many links a question goes, at most 255; 0: 16
 	Log          *slog.Logger
+	// calm is how often is done what is otherwise done each second or minute, for a test that goes on for a year.
+	calm time.Duration
 }
 
 // Mesh is this node's links to the others. It is the store's Farm. Its methods are safe for
@@ -75,6 +77,11 @@ type Mesh struct {
 	applicants applicants
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
 	sessions atomic.Int64
+
+	certifying   certifying
+	rotating     rotating
+	certifyGates gates // for requests for certificates
+	confirmGates gates // and for proofs
 
 	farBulk atomic.Int64 // as link.bulk, over all that come through others
 
@@ -130,6 +137,8 @@ func New(config Config) (*Mesh, error) {
 	m.certs.Store(config.Certs)
 	m.agreed, m.word = map[string]bool{}, make(chan struct{})
 	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil)
+	m.certifying.busy = make(chan struct{}, 1)
+	m.rotating = newRotating()
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -149,7 +158,7 @@ func New(config Config) (*Mesh, error) {
 		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
 		ConnContext:         withPresented,
 	}
-	listener, err := m.quic.ListenEarly(m.listenTLS(), quicConfig())
+	listener, err := m.quic.ListenEarly(m.listenTLS(), m.quicConfig())
 	if err != nil {
 		return nil, fmt.Errorf("listening for peers on %s: %w", config.Conn.LocalAddr(), err)
 	}
@@ -165,6 +174,12 @@ func New(config Config) (*Mesh, error) {
 	m.lookAround()
 	m.wg.Go(m.tick)
 	m.wg.Go(m.join)
+	if config.CertDir != "" {
+		m.wg.Go(m.keepCertified)
+	}
+	if config.Issuer != nil {
+		m.wg.Go(m.driveRotation)
+	}
 	if config.Backups > 0 {
 		m.wg.Go(m.backUp)
 		m.wg.Go(m.reviewBackups)
@@ -191,6 +206,18 @@ func quicConfig() *quic.Config {
 		MaxConnectionReceiveWindow:     32 << 20,
 	}
 }
+
+// quicConfig is that of this mesh.
+func (m *Mesh) quicConfig() *quic.Config {
+	c := quicConfig()
+	if m.config.calm > 0 {
+		c.KeepAlivePeriod, c.MaxIdleTimeout = 0, 3*m.config.calm
+	}
+	return c
+}
+
+// every is how often something is done.
+func (m *Mesh) every(d time.Duration) time.Duration { return max(d, m.config.calm) }
 
 // Close ends all links and waits for everything that the mesh has started. Questions that are
 // under way end as not known.
@@ -241,7 +268,7 @@ func (m *Mesh) Addr() net.Addr { return m.config.Conn.LocalAddr() }
 
 // tick looks after links and doubts once a second.
 func (m *Mesh) tick() {
-	t := time.NewTicker(time.Second)
+	t := time.NewTicker(m.every(time.Second))
 	defer t.Stop()
 	for n := 0; ; n++ {
 		select {

@@ -33,6 +33,10 @@ func (l *link) serve(s *stream) {
 			err = l.serveKeep(s, header)
 		case kindLinks:
 			err = l.serveLists(s, header)
+		case kindCertify:
+			err = l.serveCertify(s, header)
+		case kindConfirm:
+			err = l.serveConfirm(s, header)
 		case kindVia:
 			err = l.serveVia(s, header)
 		case kindDocument:
