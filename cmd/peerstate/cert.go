@@ -17,15 +17,19 @@ func certCommand() *cobra.Command { return certCommandAt(time.Now) }
 func certCommandAt(now func() time.Time) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cert",
-		Short: "Create the farm's CA, issue the nodes' certificates, look at them",
+		Short: "The farm's CA and its nodes' certificates: create, invite, renew, revoke, replace",
 		Long: `The nodes of a farm know each other by certificates of the farm's own certificate
-authority (CA). Create the CA once, on a machine that you trust; issue a certificate
-for each node there, and take it to the node.`,
+authority (CA). Create the CA once, and issue a certificate to the first node. If that one runs
+with the CA's directory (PEERSTATE_CA_DIR), it is the farm's issuer: others join it with one
+line each, and all certificates are renewed by themselves. Without an issuer, issue a
+certificate for each node, and take it there.`,
 		Example: `  peerstate cert init --ca farm-ca                      once for the farm
-  peerstate cert issue web1 --ca farm-ca --out web1     once for each node
+  peerstate cert issue web1 --ca farm-ca --out web1     for the first node, or for each
+  peerstate cert token web2                             invite another, on the issuer
   peerstate cert status --dir web1                      what is in a directory, and until when`,
 	}
-	cmd.AddCommand(certInitCommand(now), certIssueCommand(now), certStatusCommand(now))
+	cmd.AddCommand(certInitCommand(now), certIssueCommand(now), certStatusCommand(now),
+		certTokenCommand(now), certRenewCommand(now), certRevokeCommand(), certUnrevokeCommand(), certRotateCommand(now))
 	return cmd
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,8 +62,12 @@ Keep the private key to yourself: whoever has it can add nodes to the farm. And 
 copy of the directory in a safe place: without it, no node can be added or get a new
 certificate.
 
-Next, issue a certificate for each node; for one that shall be called web1:
+Next, issue a certificate for the first node; if it shall be called web1:
   peerstate cert issue web1 --ca farm-ca --out web1
+
+If that node runs with PEERSTATE_CA_DIR=farm-ca, it is the farm's issuer: other nodes
+join with the line that "peerstate cert token" prints there, and all certificates renew
+themselves. Otherwise issue a certificate for each node like this, and renew it by hand.
 `)
 }
 
@@ -78,13 +83,15 @@ Issued a certificate for the node "web1" of the farm "shop".
   serial         HEX
   ends           2028-11-19 12:00 UTC (in 730 days)
 
-Nobody renews it by itself: before that day, issue another one into a new directory and
-replace the three files on the node.
+If the farm has an issuer (a node that runs with PEERSTATE_CA_DIR), the node renews it by
+itself, with a third of its life left. Otherwise nobody does: before that day, issue another
+one into a new directory, and copy its files over the old ones on the node, which takes
+them in while it runs.
 
-Next, take the three files to the machine of web1 (they contain its key: not by mail), set
+Next, take the directory to the machine of web1 (it contains its key: not by mail), set
 there
-  PEERSTATE_CERT_DIR=<the directory they are in>
-and delete them here. "peerstate check" on that machine says whether all is well.
+  PEERSTATE_CERT_DIR=<the directory>
+and delete it here. "peerstate check" on that machine says whether all is well.
 `)
 	s, err := certs.Load("web1", certNoon)
 	if err != nil {
@@ -162,6 +169,60 @@ A CA that issues certificates, in ca
 
 All of it fits together and is valid now.
 `)
+}
+
+func TestCertStatusShowsWhatTheIssuerHasSaidAndWhoIsInvited(t *testing.T) {
+	t.Chdir(t.TempDir())
+	certMust(t, "init", "--ca", "ca", "--farm", "shop")
+	i, err := certs.OpenIssuer("ca", certs.DefaultRenewedLife, certNoon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range []string{"web3", "web4"} {
+		if _, err := i.Revoke(node, nil, certNoon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := i.Unrevoke("web4", certNoon); err != nil {
+		t.Fatal(err)
+	}
+	d, err := i.Rotate(certs.DefaultCALife, certNoon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err = i.GoOnWithout("web5", certNoon); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Invite("web2", time.Hour, "web1", []string{"10.0.0.1:42425"}, certNoon); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Close(); err != nil {
+		t.Fatal(err)
+	}
+	certMust(t, "issue", "web1", "--ca", "ca", "--out", "web1")
+	said := func(dir string) string {
+		return fmt.Sprintf(`What the farm's issuer has said, in %s
+
+  document        %d
+  made            2026-11-20 12:00 UTC (in less than a day)
+  CA is replaced  stage "trust"; the one with the key HEX remains; not waited for: web5
+  revoked         web3, on 2026-11-20 12:00 UTC (in less than a day)
+
+`, dir, d.Number)
+	}
+	for dir, want := range map[string]string{"ca": said("ca") + "Invited: web2, until 2026-11-20 13:00 UTC (in less than a day)\nAll of it fits", "web1": said("web1") + "All of it fits"} {
+		if out := certMust(t, "status", "--dir", dir); !strings.Contains(out, want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", dir, out, want)
+		}
+	}
+	var report certStatusReport
+	if err := json.Unmarshal([]byte(certMust(t, "status", "--dir", "ca", "--json")), &report); err != nil {
+		t.Fatal(err)
+	}
+	if r := report.Document; r == nil || r.Number != d.Number || r.Rotation != "trust" || len(r.Revoked) != 1 || r.Revoked[0].Node != "web3" ||
+		len(report.Invitations) != 1 || report.Invitations[0].Node != "web2" {
+		t.Errorf("got %+v, %+v", report.Document, report.Invitations)
+	}
 }
 
 func TestCertStatusFailsWhenTheCertificatesCannotBeUsed(t *testing.T) {
@@ -276,6 +337,16 @@ func TestCertUsageErrorsSayWhatToWrite(t *testing.T) {
 		{"issue web_1 --ca ca --out x", `'_'`},
 		{"issue web1 --ca ca --out x --days -1", "--days -1: from 1 to"},
 		{"status", "--dir"},
+		{"token", "peerstate cert token web2"},
+		{"token Web2", "capital letters"},
+		{"token web2 --ttl 10s", "--ttl is 10s"},
+		{"token web2 --ttl 169h", "1m0s to 168h"},
+		{"token web2 --addr web1", "such as london.example.com:42425"},
+		{"revoke", "peerstate cert revoke web3"},
+		{"revoke web3 web4", "name one node"},
+		{"unrevoke web_3", "'_'"},
+		{"rotate-ca --days 0", "--days 0"},
+		{"rotate-ca --without Web3", "--without"},
 	} {
 		out, err := certRun(certNoon, strings.Fields(c.args)...)
 		if _, ok := errors.AsType[*usageError](err); !ok || !strings.Contains(err.Error(), c.says) || out != "" {

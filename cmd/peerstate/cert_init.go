@@ -63,8 +63,12 @@ Keep the private key to yourself: whoever has it can add nodes to the farm. And 
 copy of the directory in a safe place: without it, no node can be added or get a new
 certificate.
 
-Next, issue a certificate for each node; for one that shall be called web1:
+Next, issue a certificate for the first node; if it shall be called web1:
   peerstate cert issue web1 --ca %s --out web1
-`, certPath(dir))
+
+If that node runs with PEERSTATE_CA_DIR=%s, it is the farm's issuer: other nodes
+join with the line that "peerstate cert token" prints there, and all certificates renew
+themselves. Otherwise issue a certificate for each node like this, and renew it by hand.
+`, certPath(dir), quoteValue(dir))
 	return out.String()
 }

@@ -74,13 +74,15 @@ func certIssueText(peer certs.Peer, dir string, days int, now time.Time) string 
 		fmt.Fprintf(&out, "\nThat is earlier than the %d days asked for: the farm's CA itself ends then.\n", days)
 	}
 	fmt.Fprintf(&out, `
-Nobody renews it by itself: before that day, issue another one into a new directory and
-replace the three files on the node.
+If the farm has an issuer (a node that runs with PEERSTATE_CA_DIR), the node renews it by
+itself, with a third of its life left. Otherwise nobody does: before that day, issue another
+one into a new directory, and copy its files over the old ones on the node, which takes
+them in while it runs.
 
-Next, take the three files to the machine of %s (they contain its key: not by mail), set
+Next, take the directory to the machine of %s (it contains its key: not by mail), set
 there
-  PEERSTATE_CERT_DIR=<the directory they are in>
-and delete them here. "peerstate check" on that machine says whether all is well.
+  PEERSTATE_CERT_DIR=<the directory>
+and delete it here. "peerstate check" on that machine says whether all is well.
 `, peer.Node)
 	return out.String()
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +20,8 @@ func certStatusCommand(now func() time.Time) *cobra.Command {
 		Use:   "status",
 		Short: "Show what certificates a directory holds",
 		Long: `Shows names, issuer, serial number and end of the certificates in a directory, be it a
-node's or a CA's, and says what is wrong with them. Exit code 1 if they cannot be used.`,
+node's or a CA's; what the farm's issuer has said last (who is revoked, and whether the CA is being
+replaced); and who is invited. It says what is wrong with them. Exit code 1 if they cannot be used.`,
 		Example: `  peerstate cert status
   peerstate cert status --dir farm-ca
   peerstate cert status --dir web1 --json`,
@@ -84,6 +86,10 @@ func certStatusText(r *certs.Report, dir string, now time.Time) string {
 			[2]string{"ends", certDate(a.Expires, now)})
 		out.WriteByte('\n')
 	}
+	certStatusDocument(&out, r.Document, dir, now)
+	for _, i := range r.Invitations {
+		fmt.Fprintf(&out, "Invited: %s, until %s\n", i.Node, certDate(i.Until, now))
+	}
 	for _, w := range r.Warnings {
 		fmt.Fprintf(&out, "Warning: %s\n", w)
 	}
@@ -96,14 +102,61 @@ func certStatusText(r *certs.Report, dir string, now time.Time) string {
 	return out.String()
 }
 
+// certStatusDocument shows what the farm's issuer has said last.
+func certStatusDocument(out *strings.Builder, d *certs.Document, dir string, now time.Time) {
+	if d == nil {
+		return
+	}
+	fmt.Fprintf(out, "What the farm's issuer has said, in %s\n\n", dir)
+	replaced := "no"
+	if r := d.Rotation; r.Stage != certs.NoRotation {
+		replaced = fmt.Sprintf("stage %q; the one with the key %s remains", r.Stage, r.To)
+		if len(r.Without) > 0 {
+			replaced += "; not waited for: " + strings.Join(r.Without, ", ")
+		}
+	}
+	certColumns(out,
+		[2]string{"document", strconv.FormatUint(d.Number, 10)},
+		[2]string{"made", certDate(d.Made, now)},
+		[2]string{"CA is replaced", replaced})
+	for _, r := range d.Revoked {
+		if !r.Lifted {
+			fmt.Fprintf(out, "  revoked         %s, on %s\n", r.Node, certDate(r.At, now))
+		}
+	}
+	out.WriteByte('\n')
+}
+
 // The names in JSON are those of /api/status.
 type certStatusReport struct {
 	Dir         string                `json:"dir"`
 	Farm        string                `json:"farm"`
 	Certificate *certStatusNode       `json:"certificate,omitempty"`
 	Authorities []certStatusAuthority `json:"authorities"`
+	Document    *certStatusSaid       `json:"document,omitempty"`
+	Invitations []certStatusInvited   `json:"invitations,omitempty"`
 	Problems    []string              `json:"problems"`
 	Warnings    []string              `json:"warnings"`
+}
+
+// certStatusSaid is what the farm's issuer has said last.
+type certStatusSaid struct {
+	Number   uint64              `json:"number"`
+	Made     time.Time           `json:"made"`
+	Rotation string              `json:"rotation"` // stage of the replacement of the CA; empty: none
+	To       string              `json:"to,omitempty"`
+	Without  []string            `json:"without,omitempty"`
+	Revoked  []certStatusRevoked `json:"revoked"`
+}
+
+type certStatusRevoked struct {
+	Node string    `json:"node"`
+	At   time.Time `json:"at"`
+}
+
+type certStatusInvited struct {
+	Node  string    `json:"node"`
+	Until time.Time `json:"until"`
 }
 
 type certStatusNode struct {
@@ -143,6 +196,18 @@ func certStatusJSON(r *certs.Report, dir string) (string, error) {
 	for _, a := range r.Authorities {
 		report.Authorities = append(report.Authorities,
 			certStatusAuthority{a.Name, a.Farm, a.Serial, a.KeyID, a.From.UTC(), a.Expires.UTC(), a.KeyID == r.Signing})
+	}
+	if d := r.Document; d != nil {
+		said := &certStatusSaid{d.Number, d.Made.UTC(), string(d.Rotation.Stage), d.Rotation.To, d.Rotation.Without, []certStatusRevoked{}}
+		for _, r := range d.Revoked {
+			if !r.Lifted {
+				said.Revoked = append(said.Revoked, certStatusRevoked{r.Node, r.At.UTC()})
+			}
+		}
+		report.Document = said
+	}
+	for _, i := range r.Invitations {
+		report.Invitations = append(report.Invitations, certStatusInvited{i.Node, i.Until.UTC()})
 	}
 	for _, p := range r.Problems {
 		report.Problems = append(report.Problems, p.Error())

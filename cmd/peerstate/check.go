@@ -73,6 +73,7 @@ func check(ctx context.Context, s *settings) []finding {
 	all = append(all, checkPorts(ctx, s, running)...)
 	if s.CertDir != "" {
 		all = append(all, checkCertificates(s)...)
+		all = append(all, checkIssuer(s)...)
 		all = append(all, checkPeers(ctx, s)...)
 	}
 	return all

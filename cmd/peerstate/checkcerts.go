@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"peerstate/certs"
@@ -14,17 +16,7 @@ func checkCertificates(s *settings) []finding {
 		return []finding{fault("PEERSTATE_CERT_DIR: "+err.Error(),
 			"peerstate cert issue makes ca.crt, node.crt and node.key; copy them there, or set PEERSTATE_CERT_DIR to where they are")}
 	}
-	var all []finding
-	for _, p := range r.Problems {
-		if f, ok := errors.AsType[*certs.FileError](p); ok {
-			all = append(all, fault(f.Path+": "+f.Err.Error(), f.Remedy))
-			continue
-		}
-		all = append(all, fault(p.Error(), ""))
-	}
-	for _, w := range r.Warnings {
-		all = append(all, warning(w, ""))
-	}
+	all := inspected(r)
 	switch {
 	case len(r.Problems) > 0:
 	case r.Node == nil:
@@ -35,4 +27,48 @@ func checkCertificates(s *settings) []finding {
 			r.Node.Expires.Format(time.DateOnly)))
 	}
 	return all
+}
+
+// inspected is what is wrong with the files in a directory.
+func inspected(r *certs.Report) (all []finding) {
+	for _, p := range r.Problems {
+		if f, ok := errors.AsType[*certs.FileError](p); ok {
+			all = append(all, fault(f.Path+": "+f.Err.Error(), f.Remedy))
+			continue
+		}
+		all = append(all, fault(p.Error(), ""))
+	}
+	for _, w := range r.Warnings {
+		all = append(all, warning(w, ""))
+	}
+	return all
+}
+
+// checkIssuer looks at the CA directory of the farm's issuer.
+func checkIssuer(s *settings) []finding {
+	if s.CADir == "" {
+		return nil
+	}
+	r, err := certs.Inspect(s.CADir, time.Now())
+	if err != nil {
+		return []finding{fault("PEERSTATE_CA_DIR: "+err.Error(),
+			"set it to the directory that peerstate cert init made, or leave it empty if this node is not the farm's issuer")}
+	}
+	all := inspected(r)
+	switch {
+	case len(r.Problems) > 0:
+		return all
+	case r.Signing == "":
+		return append(all, fault(s.CADir+" has no key of a CA (ca.key)", "set PEERSTATE_CA_DIR to the directory that peerstate cert init made"))
+	}
+	node, err := certs.Load(s.CertDir, time.Now())
+	if err != nil {
+		return all // checkCertificates has said what is wrong
+	}
+	if !slices.ContainsFunc(node.Authorities(), func(a certs.Authority) bool { return a.KeyID == r.Signing }) {
+		return append(all, fault(fmt.Sprintf("the CA in %s (farm %s) is not trusted by this node (farm %s)", s.CADir, r.Farm, node.Self().Farm),
+			"set PEERSTATE_CA_DIR to the directory of this farm's CA, or restore its newest copy"))
+	}
+	i := slices.IndexFunc(r.Authorities, func(a certs.Authority) bool { return a.KeyID == r.Signing })
+	return append(all, good("this node is the issuer of the farm %s; its CA is valid until %s", r.Farm, r.Authorities[i].Expires.Format(time.DateOnly)))
 }

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,7 +24,14 @@ const clockLimit = time.Minute
 // checkPeers looks whether the configured peers can be reached, whether each side accepts the
 // other's certificate, and whether the clocks agree. All are asked at once.
 func checkPeers(ctx context.Context, s *settings) []finding {
-	if len(s.Peers) == 0 {
+	addrs, known := []string(s.Peers), false
+	if len(addrs) == 0 {
+		addrs, known = knownAddrs(s.CertDir), true
+	}
+	if len(addrs) == 0 {
+		if s.CADir != "" {
+			return []finding{good("PEERSTATE_PEERS is empty: nodes that join by an invitation find this one")}
+		}
 		return []finding{warning("PEERSTATE_PEERS is empty: this node links only to those that dial it",
 			"name the other nodes in PEERSTATE_PEERS, unless each of them names this one")}
 	}
@@ -31,9 +41,9 @@ func checkPeers(ctx context.Context, s *settings) []finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	all := make([][]finding, len(s.Peers))
+	all := make([][]finding, len(addrs))
 	var wg sync.WaitGroup
-	for i, addr := range s.Peers {
+	for i, addr := range addrs {
 		wg.Go(func() {
 			p, err := transport.Probe(ctx, snap, addr)
 			all[i] = judgePeer(addr, snap.Self().Node, p, err)
@@ -41,10 +51,49 @@ func checkPeers(ctx context.Context, s *settings) []finding {
 	}
 	wg.Wait()
 	var findings []finding
+	if known {
+		findings = mildly(all)
+	}
 	for _, f := range all {
 		findings = append(findings, f...)
 	}
 	return findings
+}
+
+// knownAddrs are the addresses where the node has met others, or was told of them when it joined. None, if they
+// cannot be read: then nothing is known.
+func knownAddrs(certDir string) (addrs []string) {
+	data, err := os.ReadFile(filepath.Join(certDir, stateDir, "nodes.json"))
+	if err != nil {
+		return nil
+	}
+	var nodes []struct {
+		Addr  string          `json:"addr"`
+		State transport.State `json:"state"`
+	}
+	if err := json.Unmarshal(data, &nodes); err != nil {
+		return nil
+	}
+	for _, n := range nodes {
+		if n.Addr != "" && n.State != transport.Drained && n.State != transport.Lost {
+			addrs = append(addrs, n.Addr)
+		}
+	}
+	return addrs
+}
+
+// mildly begins the findings about nodes that nobody has named: one that does not answer is no problem as long as
+// another does.
+func mildly(all [][]finding) []finding {
+	for _, found := range all {
+		if found[0].grade == fine {
+			for _, other := range all {
+				other[0].grade = min(other[0].grade, doubtful)
+			}
+			return []finding{good("PEERSTATE_PEERS is empty: the node begins with those that it knows from before")}
+		}
+	}
+	return []finding{warning("PEERSTATE_PEERS is empty, and none of the nodes that this one knows from before can be reached", "")}
 }
 
 // judgePeer says what a probe has found.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -30,25 +29,11 @@ code 1 if sessions were left.`,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		s, err := read()
-		if err != nil {
-			return err
-		}
-		socket, err := s.controlSocket()
-		if err != nil {
-			return err
-		}
-		var perr error
-		err = control.Call(cmd.Context(), socket, "drain", nil, func(line json.RawMessage) {
-			var p transport.DrainProgress
-			if err := json.Unmarshal(line, &p); err != nil {
-				perr = errors.Join(perr, err)
-				return
-			}
+		err := askSidecar(cmd.Context(), read, "drain", nil, func(p transport.DrainProgress) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), drainLine(p))
-			perr = errors.Join(perr, err)
+			return err
 		})
-		if err = errors.Join(err, perr); err != nil {
+		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "The sidecar has handed over all its sessions, and stops.")
@@ -69,18 +54,10 @@ on, and new ones begin. A node that comes back all the same is known again.`,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := read()
-		if err != nil {
+		if err := askSidecar[struct{}](cmd.Context(), read, "forget", url.Values{"node": args}, nil); err != nil {
 			return err
 		}
-		socket, err := s.controlSocket()
-		if err != nil {
-			return err
-		}
-		if err := control.Call(cmd.Context(), socket, "forget", url.Values{"node": args}, nil); err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is forgotten: nobody waits for it any more.\n", args[0])
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is forgotten: nobody waits for it any more.\n", args[0])
 		return err
 	}
 	return cmd
@@ -121,10 +98,10 @@ func (n *sidecar) serveControl(ctx context.Context) {
 	}
 	l, err := control.Listen(ctx, socket)
 	if err != nil {
-		n.log.Warn("there is no control socket, so the commands drain and forget will not work", "error", err)
+		n.log.Warn("there is no control socket, so drain, forget and the commands about certificates will not work", "error", err)
 		return
 	}
-	c := control.NewServer(map[string]control.Handler{"drain": n.drainByCommand, "forget": n.forgetByCommand}, n.log)
+	c := control.NewServer(n.commands(), n.log)
 	n.running.Go(func() {
 		if err := c.Serve(l); err != nil {
 			n.failed <- err

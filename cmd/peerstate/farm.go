@@ -29,13 +29,16 @@ func loadCertificates(s *settings) (*certs.Snapshot, error) {
 // joinFarm links the node with the others. The store asks them from now on.
 func (n *sidecar) joinFarm(ctx context.Context) error {
 	s := n.settings
+	if err := n.openIssuer(); err != nil {
+		return err
+	}
 	conn, err := listenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
 	if err != nil {
 		return err
 	}
 	mesh, err := transport.New(transport.Config{
 		Certs: n.certs, Store: n.store, Instance: n.instance, Conn: conn, Peers: s.Peers,
-		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, stateDir), Site: string(s.Site), Program: buildVersion(),
+		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, stateDir), Issuer: n.issuer, Site: string(s.Site), Program: buildVersion(),
 		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody),
 		Backups: int(s.Backups), Placement: transport.Placement(s.Placement),
 		Manual: s.Mesh == meshManual, MaxHops: int(s.MaxHops), Log: n.log,
@@ -55,23 +58,28 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 		}
 		return mesh.Close()
 	})
-	return nil
+	return n.beginIssuing()
 }
 
 // farmStatus adds to the status what there is only with peers.
 func (n *sidecar) farmStatus(st *admin.Status) {
 	self := n.mesh.Certs().Self()
 	st.Farm = self.Farm
-	st.Certificate = &admin.Certificate{Node: self.Node, Issuer: self.Issuer, Serial: self.Serial,
-		Expires: self.Expires, CAExpires: self.CAExpires}
+	st.Certificate = &admin.Certificate{Node: self.Node, Issuer: self.Issuer, IssuerKey: self.IssuerKey, Serial: self.Serial,
+		Expires: self.Expires, CAExpires: self.CAExpires, Document: n.mesh.Certs().DocumentNumber()}
+	if d := n.mesh.Certs().Document(); d != nil {
+		st.Certificate.Rotation = string(d.Rotation.Stage)
+	}
 	for _, p := range n.mesh.Peers() {
-		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Hops: p.Hops, Since: p.Since, Reason: p.Reason}
+		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Hops: p.Hops, Since: p.Since, Reason: p.Reason,
+			Document: p.Document, Issuer: p.Issuer}
 		if p.RTT > 0 {
 			ms := float64(p.RTT.Microseconds()) / 1000
 			peer.RTTMillis = &ms
 		}
 		if !p.Cert.Expires.IsZero() {
 			peer.CertExpires, peer.Sessions = &p.Cert.Expires, &p.Sessions
+			peer.CertIssuer, peer.CertSerial = p.Cert.IssuerKey, p.Cert.Serial
 		}
 		st.Peers = append(st.Peers, peer)
 	}
@@ -82,7 +90,7 @@ func (n *sidecar) farmMetrics(m *admin.Metrics) {
 	self := n.mesh.Certs().Self()
 	m.Certificates = map[string]time.Time{"leaf": self.Expires, "ca": self.CAExpires}
 	stats := n.store.Stats()
-	m.Farm = &admin.Farm{InDoubt: stats.Doubts, Unsafe: stats.Unsafe, UnsafeFor: stats.UnsafeFor, Unsynced: stats.Unsynced,
+	m.Farm = &admin.Farm{Document: n.mesh.Certs().DocumentNumber(), InDoubt: stats.Doubts, Unsafe: stats.Unsafe, UnsafeFor: stats.UnsafeFor, Unsynced: stats.Unsynced,
 		Backups: stats.Backups, BackupBytes: stats.BackupBytes, Peers: map[string]int{}, PeerRTT: map[string]time.Duration{}}
 	for _, state := range transport.States {
 		m.Farm.Peers[string(state)] = 0
@@ -95,17 +103,9 @@ func (n *sidecar) farmMetrics(m *admin.Metrics) {
 	}
 }
 
-// certificateWarning is how long before its end a certificate is warned of.
-const certificateWarning = 30 * 24 * time.Hour
-
 // farmWarnings are what an operator should look at although the node is ready.
 func (n *sidecar) farmWarnings() (warnings []string) {
-	self := n.mesh.Certs().Self()
-	for what, end := range map[string]time.Time{"the node's certificate": self.Expires, "the farm's CA": self.CAExpires} {
-		if left := time.Until(end); left < certificateWarning {
-			warnings = append(warnings, fmt.Sprintf("%s ends on %s", what, end.Format(time.DateOnly)))
-		}
-	}
+	warnings = n.certificateWarnings()
 	for _, p := range n.mesh.Peers() {
 		if p.State != transport.Up && p.State != transport.Connecting {
 			warnings = append(warnings, strings.TrimSpace(fmt.Sprintf("peer %s is %s: %s", cmp.Or(p.Node, p.Addr), p.State, p.Reason)))

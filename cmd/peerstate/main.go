@@ -2,8 +2,8 @@
 // the sidecars of other sites.
 //
 // Each command is a function that returns a *cobra.Command, in a file named after it: serve.go runs the
-// sidecar, check.go and config.go look at its settings, bench.go loads a state server, the cert files
-// keep the farm's certificates. settings.go reads what serve, check and config have in common, log.go
+// sidecar, check.go and config.go look at its settings, bench.go loads a state server, join.go and the
+// cert files keep the farm's certificates. settings.go reads what serve, check and config have in common, log.go
 // makes the logger. Command line in, exit code out: that is all this file knows.
 package main
 
@@ -88,7 +88,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.`,
 		return unknownCommand(cmd, args[0])
 	}
 	root.SetVersionTemplate(versionText())
-	root.AddCommand(serve, checkCommand(), configCommand(), drainCommand(), forgetCommand(), certCommand(), benchCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), configCommand(), drainCommand(), forgetCommand(), certCommand(), joinCommand(), benchCommand(), versionCommand())
 	return root
 }
 

@@ -25,6 +25,10 @@ func (s *settings) contradictions() (wrong wrongSettings) {
 		say("PEERSTATE_PEERS is %q without PEERSTATE_CERT_DIR: peers need certificates, so set PEERSTATE_CERT_DIR too "+
 			"(peerstate cert init and peerstate cert issue make them)", s.value("Peers"))
 	}
+	if s.CADir != "" && s.CertDir == "" {
+		say("PEERSTATE_CA_DIR is %q without PEERSTATE_CERT_DIR: the farm's issuer is a node of it, so set PEERSTATE_CERT_DIR too "+
+			"(peerstate cert issue makes its certificate)", s.CADir)
+	}
 	if s.FetchTimeout >= stateNetworkTimeout {
 		say("PEERSTATE_FETCH_TIMEOUT is %q: it should be below %v, when ASP.NET gives up and shows an error page",
 			s.value("FetchTimeout"), stateNetworkTimeout)
@@ -61,6 +65,9 @@ func (s *settings) doubts() (warnings []string) {
 	}
 	if s.Placement != placement(transport.AnyNode) && s.Site == "" {
 		say("PEERSTATE_BACKUP_PLACEMENT is %q, and PEERSTATE_SITE is empty: set it on each node", s.value("Placement"))
+	}
+	if s.CADir == "" && s.given("CertLife") {
+		say("PEERSTATE_CERT_LIFE has no effect without PEERSTATE_CA_DIR: the farm's issuer decides how long certificates last")
 	}
 	if s.CertDir == "" && s.Mesh == meshManual {
 		say("PEERSTATE_MESH has no effect without PEERSTATE_CERT_DIR")

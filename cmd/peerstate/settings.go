@@ -25,6 +25,8 @@ type settings struct {
 	Listen       listenAddr    `env:"LISTEN" envDefault:"127.0.0.1:42424" empty:"no web server" doc:"where the web server finds this node (state protocol, TCP); empty: a node without a web server"`
 	AllowRemote  bool          `env:"ALLOW_REMOTE" envDefault:"false" doc:"allow a LISTEN that is not loopback; the protocol is plain text without a password"`
 	CertDir      string        `env:"CERT_DIR" envDefault:"" empty:"no peers" doc:"directory with ca.crt, node.crt, node.key; empty: stand-alone, no peers"`
+	CADir        string        `env:"CA_DIR" envDefault:"" empty:"another node is, or none" doc:"this node is the farm's issuer: the directory with ca.crt and ca.key that cert init made; empty: it is not"`
+	CertLife     certLife      `env:"CERT_LIFE" envDefault:"90d" doc:"how long certificates last that this node issues, if it is the issuer; nodes renew them with a third of it left"`
 	PeerListen   listenAddr    `env:"PEER_LISTEN" envDefault:":42425" doc:"QUIC (UDP): one port for all peers, in and out"`
 	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"other nodes: host:port,host:port; one is enough, as the nodes tell each other whom they know"`
 	Mesh         meshMode      `env:"MESH" envDefault:"auto" doc:"auto: all nodes link to all; manual: only the links in PEERS, on either side"`
@@ -41,7 +43,7 @@ type settings struct {
 	MaxBody      byteSize      `env:"MAX_BODY" envDefault:"64MiB" doc:"largest single session"`
 	MaxConns     count         `env:"MAX_CONNS" envDefault:"10000" doc:"connections from web servers"`
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"30s" doc:"time for handing sessions over on a stop"`
-	Control      controlPath   `env:"CONTROL" envDefault:"" empty:"by the port of LISTEN" doc:"control socket, for the commands drain and forget: a path, or a pipe's name on Windows; empty: by the port of LISTEN"`
+	Control      controlPath   `env:"CONTROL" envDefault:"" empty:"by the port of LISTEN" doc:"control socket, for commands that change something: a path, or a pipe's name on Windows; empty: by the port of LISTEN"`
 	StatusLine   statusLine    `env:"STATUS_LINE" envDefault:"http" doc:"http: HTTP/1.1 200 OK; bare: 200 OK"`
 	LogLevel     logLevel      `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	LogFormat    logFormat     `env:"LOG_FORMAT" envDefault:"text" doc:"text: for people, coloured on a terminal; json: for collectors"`

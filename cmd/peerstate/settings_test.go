@@ -46,7 +46,7 @@ func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
 	want := &settings{
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
-		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, Backups: 1, BackupSync: store.SyncOff, Placement: "any",
+		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, CertLife: certLife(90 * 24 * time.Hour), Backups: 1, BackupSync: store.SyncOff, Placement: "any",
 		Mesh: "auto", MaxHops: 16,
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
@@ -61,6 +61,8 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_LISTEN=0.0.0.0:5000
 		export PEERSTATE_ALLOW_REMOTE = true
 		PEERSTATE_CERT_DIR='C:\new\certs' # of this node
+		PEERSTATE_CA_DIR=/farm-ca
+		PEERSTATE_CERT_LIFE=30d
 		PEERSTATE_PEERS=tokyo:42425, [2001:db8::7]:42425
 		PEERSTATE_MESH=Manual
 		PEERSTATE_MAX_HOPS=3
@@ -83,7 +85,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_LOG_FORMAT=json
 	`)
 	want := &settings{
-		Listen: "0.0.0.0:5000", AllowRemote: true, CertDir: `C:\new\certs`,
+		Listen: "0.0.0.0:5000", AllowRemote: true, CertDir: `C:\new\certs`, CADir: "/farm-ca", CertLife: certLife(30 * 24 * time.Hour),
 		Peers: peerAddrs{"tokyo:42425", "[2001:db8::7]:42425"}, Site: "Frankfurt am Main #1",
 		Backups: 2, BackupSync: store.SyncStrict, Placement: "other-site",
 		PeerListen: "[::]:42435", AdminListen: "localhost:0", Mesh: "manual", MaxHops: 3,
@@ -132,6 +134,12 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"PEERS", "tokyo:0", "host:port with commas"},
 		{"PEERS", "tokyo:42425,", "host:port with commas"},
 		{"PEERS", "tokyo:42425", "PEERSTATE_CERT_DIR"},
+		{"CA_DIR", "/farm-ca", "PEERSTATE_CERT_DIR"},
+		{"CERT_LIFE", "90", "days such as 90d"},
+		{"CERT_LIFE", "59s", "at least 1m0s"},
+		{"CERT_LIFE", "0d", "days such as 90d"},
+		{"CERT_LIFE", "-1d", "days such as 90d"},
+		{"CERT_LIFE", "36501d", "at most 36500d"},
 		{"SITE", "lon\x07don", "a name"},
 		{"SITE", strings.Repeat("x", 65), "at most 64 letters"},
 		{"ADMIN_LISTEN", "off", "host:port"},
@@ -211,6 +219,7 @@ func TestStrangeSettingsAreAllowedWithAWarning(t *testing.T) {
 		{[]string{"PEERSTATE_LISTEN="}, "neither"},
 		{[]string{"PEERSTATE_PEER_LISTEN=:1"}, "no effect"},
 		{[]string{"PEERSTATE_MESH=manual"}, "no effect"},
+		{[]string{"PEERSTATE_CERT_DIR=/c", "PEERSTATE_CERT_LIFE=30d"}, "PEERSTATE_CERT_LIFE has no effect"},
 		{[]string{"PEERSTATE_CERT_DIR=/c", "PEERSTATE_PEERS=a:1,b:2,a:1,a:1"}, "a:1 more than once"},
 	} {
 		s := mustSettings(t, "", c.environ...)

@@ -31,6 +31,7 @@ type (
 	lockWait    time.Duration
 	backups     int
 	placement   transport.Placement
+	certLife    time.Duration
 	controlPath string // a path, or a pipe's name on Windows
 	byteSize    int64
 	count       int
@@ -57,6 +58,7 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 		"same-site": placement(transport.SameSite)}, `"any", "other-site" or "same-site"`),
 	reflect.TypeFor[statusLine](): oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
 	reflect.TypeFor[logFormat]():  oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
+	reflect.TypeFor[certLife]():   parser(parseCertLife),
 	reflect.TypeFor[hopCount]():   parser(parseHopCount),
 	reflect.TypeFor[meshMode]():   oneOf(map[string]meshMode{"auto": "auto", "manual": meshManual}, `"auto" or "manual"`),
 	reflect.TypeFor[logLevel](): oneOf(map[string]logLevel{"debug": logLevel(slog.LevelDebug), "info": logLevel(slog.LevelInfo),
@@ -163,6 +165,22 @@ func parseDuration(v string) (time.Duration, error) {
 		return 0, errors.New("a duration above 0 with its unit, such as 2500ms, 5s or 2m")
 	}
 	return d, nil
+}
+
+// leastCertLife leaves a node some time to renew its certificate in.
+const leastCertLife = time.Minute
+
+// parseCertLife takes days, which Go's durations have not, too.
+func parseCertLife(v string) (certLife, error) {
+	d, err := time.ParseDuration(v)
+	if days, ok := strings.CutSuffix(v, "d"); ok {
+		n, derr := strconv.ParseUint(days, 10, 16)
+		d, err = time.Duration(n)*certDay, derr
+	}
+	if err != nil || d < leastCertLife || d > certMaxDays*certDay {
+		return 0, fmt.Errorf("days such as 90d, or a duration of at least %v such as 36h, and at most %dd", leastCertLife, certMaxDays)
+	}
+	return certLife(d), nil
 }
 
 func parseLockWait(v string) (lockWait, error) {

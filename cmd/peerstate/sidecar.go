@@ -29,9 +29,11 @@ type sidecar struct {
 	started  time.Time
 	phase    atomic.Pointer[string] // why it is not ready; "" when it is
 
-	instance uint64          // this run of the node
-	certs    *certs.Snapshot // nil: stand-alone
-	mesh     *transport.Mesh // nil: stand-alone
+	instance uint64                // this run of the node
+	certs    *certs.Snapshot       // nil: stand-alone
+	mesh     *transport.Mesh       // nil: stand-alone
+	issuer   *certs.Issuer         // nil: this node is not the farm's issuer
+	unusable atomic.Pointer[error] // why the certificate files cannot be used as they are now; nil: they can
 	store    *store.Store
 	web      *proxy.Server
 	waits    prometheus.Histogram // for locks
@@ -59,6 +61,8 @@ const shutdownTimeout = stateNetworkTimeout
 
 // serve runs a sidecar until ctx is done, which is no error, or a part of it fails.
 func serve(ctx context.Context, s *settings, log *slog.Logger) error {
+	kick, stopKicks := onHangUp()
+	defer stopKicks()
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find out this machine's name: %w", err)
@@ -71,7 +75,7 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 		n.name = n.certs.Self().Node
 	}
 	n.enter(starting)
-	err = n.start(ctx, host)
+	err = n.start(ctx, host, kick)
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -103,7 +107,7 @@ func (n *sidecar) enter(phase string) { n.phase.Store(&phase) }
 
 // start starts the parts, those first that others need. What has started is for stop, also after an
 // error.
-func (n *sidecar) start(ctx context.Context, host string) error {
+func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) error {
 	s := n.settings
 	options := store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout,
 		LockWait: time.Duration(s.LockWait), Waited: func(d time.Duration) { n.waits.Observe(d.Seconds()) }, Log: n.log}
@@ -127,6 +131,8 @@ func (n *sidecar) start(ctx context.Context, host string) error {
 		if err := n.joinFarm(ctx); err != nil {
 			return err
 		}
+		n.watchCertificates(kick)
+		n.warnOfEndings()
 		ready = append(ready, "farm", n.certs.Self().Farm, "peers", n.mesh.Addr().String())
 	}
 

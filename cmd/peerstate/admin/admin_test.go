@@ -132,10 +132,11 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 			Node: "london", Site: "London", Farm: "shop", Version: "1.0", UptimeSeconds: 60,
 			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0},
 			Peers: []Peer{
-				{Node: "tokyo", Site: "Tokyo", Addr: "10.0.0.7:42425", State: "up", RTTMillis: &rtt, Since: when, CertExpires: &when, Sessions: &sessions},
+				{Node: "tokyo", Site: "Tokyo", Addr: "10.0.0.7:42425", State: "up", RTTMillis: &rtt, Since: when,
+					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Issuer: true, Sessions: &sessions},
 				{Addr: "10.0.0.8:42425", State: "connecting", Since: when, Reason: "no answer"},
 			},
-			Certificate: &Certificate{Node: "london", Issuer: "shop CA", Serial: "1a", Expires: when, CAExpires: when},
+			Certificate: &Certificate{Node: "london", Issuer: "shop CA", IssuerKey: "0a", Serial: "1a", Expires: when, CAExpires: when, Document: 9, Rotation: "renew"},
 		}
 	}
 	const want = `{
@@ -143,11 +144,12 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 		"sessions": {"active": 1, "bytes": 2, "backups": 0},
 		"peers": [
 			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "hops": 0, "since": "2026-01-02T03:04:05Z",
-			 "reason": "", "cert_expires": "2026-01-02T03:04:05Z", "sessions": 3},
+			 "reason": "", "cert_issuer": "0a", "cert_serial": "2b", "cert_expires": "2026-01-02T03:04:05Z", "document": 8, "issuer": true, "sessions": 3},
 			{"node": "", "site": "", "addr": "10.0.0.8:42425", "state": "connecting", "rtt_ms": null, "hops": 0, "since": "2026-01-02T03:04:05Z",
-			 "reason": "no answer", "cert_expires": null, "sessions": null}
+			 "reason": "no answer", "cert_issuer": "", "cert_serial": "", "cert_expires": null, "document": 0, "issuer": false, "sessions": null}
 		],
-		"certificate": {"node": "london", "issuer": "shop CA", "serial": "1a", "expires": "2026-01-02T03:04:05Z", "ca_expires": "2026-01-02T03:04:05Z"}
+		"certificate": {"node": "london", "issuer": "shop CA", "issuer_key": "0a", "serial": "1a", "expires": "2026-01-02T03:04:05Z",
+			"ca_expires": "2026-01-02T03:04:05Z", "document": 9, "rotation": "renew"}
 	}`
 	r := ask(t, s, "GET", "localhost", "/api/status")
 	if ct := r.Header.Get("Content-Type"); ct != "application/json" {
@@ -175,7 +177,7 @@ func full() Source {
 			Requests:       []Labelled{{[]string{"get", "200"}, 7}, {[]string{"get", "423"}, 1}},
 			RequestSeconds: []Timed{{"get", h}},
 			Farm: &Farm{
-				InDoubt: 1,
+				InDoubt: 1, Document: 1763728190000,
 				Peers:   map[string]int{"up": 1, "lost": 0},
 				PeerRTT: map[string]time.Duration{"tokyo": 250 * time.Millisecond},
 			},
@@ -195,7 +197,7 @@ func TestTheMetricsHaveTheNamesAndLabelsOfTheManual(t *testing.T) {
 		`peerstate_requests_total{op="get",status="423"} 1`,
 		`peerstate_request_seconds_bucket{op="get",le="0.1"} 1`, `peerstate_request_seconds_bucket{op="get",le="+Inf"} 3`,
 		`peerstate_request_seconds_sum{op="get"} 0.5`,
-		"peerstate_handovers_in_doubt 1", "peerstate_given 7",
+		"peerstate_handovers_in_doubt 1", "peerstate_given 7", "peerstate_document_number 1.76372819e+12",
 		`peerstate_peers{state="up"} 1`, `peerstate_peers{state="lost"} 0`, `peerstate_peer_rtt_seconds{peer="tokyo"} 0.25`,
 		`peerstate_certificate_expiry_seconds{kind="leaf"} 3`, `peerstate_certificate_expiry_seconds{kind="ca"} -3`,
 		"peerstate_ready 1", "peerstate_build_info{", "go_goroutines",

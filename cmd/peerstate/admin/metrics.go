@@ -39,6 +39,7 @@ type Metrics struct {
 
 // Farm is what there is only with peers.
 type Farm struct {
+	Document    uint64         // number of the farm's document in force
 	InDoubt     int            // hand-overs of which it is not known whether they arrived
 	Unsafe      int            // sessions whose last change too few other nodes have
 	UnsafeFor   time.Duration  // how long the oldest of those has been on its way
@@ -98,6 +99,7 @@ var (
 	peerRTT       = desc("peer_rtt_seconds", "Round-trip time to a linked peer.", "peer")
 
 	certificateExpiry = desc("certificate_expiry_seconds", "Time left until a certificate ends; below 0 when it has.", "kind")
+	documentNumber    = desc("document_number", "Number of the farm's document that is in force here; 0 when there is none.")
 	readiness         = desc("ready", "1 when /readyz answers 200.")
 	buildInfo         = desc("build_info", "Always 1.", "version", "go_version")
 )
@@ -166,6 +168,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(slowClients, m.SlowClients)
 
 	if f := m.Farm; f != nil {
+		gauge(documentNumber, float64(f.Document))
 		gauge(inDoubt, float64(f.InDoubt))
 		gauge(backupPending, float64(f.Unsafe))
 		gauge(backupAge, f.UnsafeFor.Seconds())

@@ -31,11 +31,15 @@ type Peer struct {
 	Site        string     `json:"site"`
 	Addr        string     `json:"addr"`
 	State       string     `json:"state"`
-	RTTMillis   *float64   `json:"rtt_ms"` // nil: not linked
-	Hops        int        `json:"hops"`   // over how many links it is reached; 0: it is not up
-	Since       time.Time  `json:"since"`  // of the state
-	Reason      string     `json:"reason"` // why it is not up
+	RTTMillis   *float64   `json:"rtt_ms"`      // nil: not linked
+	Hops        int        `json:"hops"`        // over how many links it is reached; 0: it is not up
+	Since       time.Time  `json:"since"`       // of the state
+	Reason      string     `json:"reason"`      // why it is not up
+	CertIssuer  string     `json:"cert_issuer"` // key id of the CA that has signed its certificate
+	CertSerial  string     `json:"cert_serial"`
 	CertExpires *time.Time `json:"cert_expires"`
+	Document    uint64     `json:"document"` // number of the farm's document that it has in force; 0: none
+	Issuer      bool       `json:"issuer"`   // it is the farm's issuer
 	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said
 }
 
@@ -43,9 +47,12 @@ type Peer struct {
 type Certificate struct {
 	Node      string    `json:"node"`
 	Issuer    string    `json:"issuer"`
+	IssuerKey string    `json:"issuer_key"` // key id of the CA
 	Serial    string    `json:"serial"`
 	Expires   time.Time `json:"expires"`
 	CAExpires time.Time `json:"ca_expires"`
+	Document  uint64    `json:"document"` // number of the farm's document in force; 0: none
+	Rotation  string    `json:"rotation"` // stage of the replacement of the CA: trust, renew, drop; empty: none
 }
 
 func status(s Source) http.HandlerFunc {
