@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,14 +65,14 @@ The same command shows the progress again.`,
 		defer stop()
 		args := url.Values{"life": {life.String()}, "without": without,
 			"abandon": {strconv.FormatBool(abandon)}, "status": {strconv.FormatBool(status)}}
-		left := without
+		left, to := without, "" // to: the CA that the farm was changing to at first
 		begun := false
 		err = askSidecar(ctx, read, "rotate-ca", args, func(r rotateReport) error {
 			begun = begun || !r.Done
-			left = append(left, r.Without...)
+			left, to = append(left, r.Without...), cmp.Or(to, r.To)
 			text := rotateLine(r)
 			if r.Done {
-				text = rotateEnd(r, begun || !status, abandon, left, now())
+				text = rotateEnd(r, begun || !status, abandon || to != "" && to != r.CA, left, now())
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -9,7 +10,7 @@ import (
 
 // onHangUp gives a value for each SIGHUP, with which the operator has the certificates read anew; from now on
 // that signal does not end the program, until stop is called. (Windows has no such signal.)
-func onHangUp() (kicks <-chan struct{}, stop func()) {
+func onHangUp(log *slog.Logger) (kicks <-chan struct{}, stop func()) {
 	signals, kicked, done := make(chan os.Signal, 1), make(chan struct{}, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGHUP)
 	var running sync.WaitGroup
@@ -20,6 +21,7 @@ func onHangUp() (kicks <-chan struct{}, stop func()) {
 				return
 			case <-signals:
 			}
+			log.Info("SIGHUP: the certificate files are read anew")
 			select {
 			case kicked <- struct{}{}:
 			default: // one waits already

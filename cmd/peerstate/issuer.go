@@ -56,7 +56,7 @@ func (n *sidecar) publish() error {
 	if d == nil || d.Number <= n.mesh.Certs().DocumentNumber() {
 		return nil
 	}
-	if err := n.mesh.Publish(d); err != nil {
+	if err := n.mesh.Publish(d); err != nil && !errors.Is(err, certs.ErrOldDocument) {
 		return fmt.Errorf("tell the farm what was decided: %w", err)
 	}
 	return nil
@@ -70,6 +70,9 @@ func (n *sidecar) decide(ctx context.Context, what func(now time.Time) error) er
 	}
 	if err := n.mesh.Consulted(ctx); err != nil {
 		return fmt.Errorf("hear what the other nodes know: %w", err)
+	}
+	if err := n.issuer.Belongs(n.mesh.Certs()); err != nil {
+		return err
 	}
 	return errors.Join(what(time.Now()), n.publish())
 }

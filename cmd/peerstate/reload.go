@@ -26,21 +26,13 @@ func (n *sidecar) watchCertificates(kick <-chan struct{}) {
 // reloadCertificates reads the files, and puts what they hold in force if it can be used. If not, what was read
 // before stays, and the operator is told until the files are mended.
 func (n *sidecar) reloadCertificates() {
-	var err error
-	for {
-		now := n.mesh.Certs()
-		var fresh *certs.Snapshot
-		fresh, err = certs.Reload(n.settings.CertDir, now, time.Now())
-		if n.mesh.Certs() != now {
-			continue // the mesh has taken in a document meanwhile
-		}
+	err := n.mesh.UpdateCerts(func(now *certs.Snapshot) (*certs.Snapshot, error) {
+		fresh, err := certs.Reload(n.settings.CertDir, now, time.Now())
 		if fresh == nil || fresh.Same(now) {
-			n.log.Debug("the certificate files were read, and nothing has changed", "error", err)
-		} else if serr := n.mesh.SetCerts(fresh); serr != nil {
-			err = serr
+			return nil, err
 		}
-		break
-	}
+		return fresh, err
+	})
 	switch before := n.unusable.Load(); {
 	case err != nil:
 		n.unusable.Store(&err)

@@ -61,7 +61,7 @@ const shutdownTimeout = stateNetworkTimeout
 
 // serve runs a sidecar until ctx is done, which is no error, or a part of it fails.
 func serve(ctx context.Context, s *settings, log *slog.Logger) error {
-	kick, stopKicks := onHangUp()
+	kick, stopKicks := onHangUp(log)
 	defer stopKicks()
 	host, err := os.Hostname()
 	if err != nil {

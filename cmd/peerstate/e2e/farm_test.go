@@ -127,7 +127,7 @@ func freeUDP(t testing.TB) string {
 	return c.LocalAddr().String()
 }
 
-var readyLine = regexp.MustCompile(`ready.*`)
+var readyLine = regexp.MustCompile(`\bready node=.*`)
 
 // start runs a node that dials the others, and returns when it is ready.
 func (n *node) start(peers ...*node) {
@@ -169,7 +169,7 @@ func (n *node) start(peers ...*node) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.web, n.admin = field(line, "listen"), field(line, "admin")
-		return n.web != ""
+		return n.admin != "" // which has every node, also one without a web server
 	})
 }
 
