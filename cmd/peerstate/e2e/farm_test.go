@@ -133,23 +133,11 @@ var readyLine = regexp.MustCompile(`\bready node=.*`)
 func (n *node) start(peers ...*node) {
 	n.farm.t.Helper()
 	n.peers = peers
-	var addrs []string
-	for _, p := range peers {
-		addrs = append(addrs, p.peer)
-	}
 	n.log = &output{}
 	args := append(slices.Clone(n.under), program, "serve")
 	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PEERSTATE_") {
-			n.cmd.Env = append(n.cmd.Env, v)
-		}
-	}
-	n.cmd.Env = append(n.cmd.Env, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=127.0.0.1:0",
-		"PEERSTATE_CERT_DIR="+filepath.Join(n.farm.dir, n.name), "PEERSTATE_PEER_LISTEN="+n.peer,
-		"PEERSTATE_PEERS="+strings.Join(addrs, ","), "PEERSTATE_SITE="+n.name)
-	n.cmd.Env = append(n.cmd.Env, n.env...)
+	n.cmd.Env = n.settings()
 	if err := n.cmd.Start(); err != nil {
 		n.farm.t.Fatal(err)
 	}
@@ -171,6 +159,23 @@ func (n *node) start(peers ...*node) {
 		n.web, n.admin = field(line, "listen"), field(line, "admin")
 		return n.admin != "" // which has every node, also one without a web server
 	})
+}
+
+// settings is the environment of a node's processes.
+func (n *node) settings() (environ []string) {
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "PEERSTATE_") {
+			environ = append(environ, v)
+		}
+	}
+	var addrs []string
+	for _, p := range n.peers {
+		addrs = append(addrs, p.peer)
+	}
+	environ = append(environ, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=127.0.0.1:0",
+		"PEERSTATE_CERT_DIR="+filepath.Join(n.farm.dir, n.name), "PEERSTATE_PEER_LISTEN="+n.peer,
+		"PEERSTATE_PEERS="+strings.Join(addrs, ","), "PEERSTATE_SITE="+n.name)
+	return append(environ, n.env...)
 }
 
 // restart runs a node again as it was started.

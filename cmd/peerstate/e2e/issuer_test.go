@@ -27,9 +27,19 @@ func (f *farm) issuer(env ...string) *node {
 
 // controlled gives a node a control socket of its own.
 func (n *node) controlled() *node {
-	socket := filepath.Join(n.farm.dir, n.name+".sock")
+	// The path of a socket can have only some 100 characters, and a test's directory has its name in it.
+	dir, err := os.MkdirTemp("", "ps")
+	if err != nil {
+		n.farm.t.Fatal(err)
+	}
+	n.farm.t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			n.farm.t.Error(err)
+		}
+	})
+	socket := filepath.Join(dir, "control")
 	if runtime.GOOS == "windows" {
-		socket = `\\.\pipe\peerstate-e2e-` + filepath.Base(filepath.Dir(n.farm.dir)) + n.name
+		socket = `\\.\pipe\peerstate-e2e-` + filepath.Base(dir)
 	}
 	n.env = append(n.env, "PEERSTATE_CONTROL="+socket)
 	return n
@@ -53,7 +63,7 @@ func (f *farm) invited(issuer *node, name string, env ...string) *node {
 // commandFor makes one that finds the sidecar by its settings.
 func (n *node) commandFor(args ...string) *exec.Cmd {
 	c := exec.Command(program, args...)
-	c.Env = append(os.Environ(), n.env...)
+	c.Env = n.settings()
 	return c
 }
 
