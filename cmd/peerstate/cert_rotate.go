@@ -93,7 +93,7 @@ The same command shows the progress again.`,
 // rotateReport is how far it is.
 type rotateReport struct {
 	certs.Progress
-	States  map[string]string `json:"states"` // of nodes that are waited for and are not up
+	States  map[string]string `json:"states"` // why those that are waited for have not confirmed
 	CA      string            `json:"ca"`     // KeyID of the CA of this node's own certificate
 	Expires time.Time         `json:"expires"`
 }
@@ -247,12 +247,15 @@ func (n *sidecar) rotation() rotateReport {
 	for _, peer := range n.mesh.Peers() {
 		states[peer.Node] = peer.State
 	}
+	waits := n.mesh.RotationWaits()
 	for _, node := range p.Waiting {
 		switch state, ok := states[node]; {
 		case !ok:
 			r.States[node] = "never seen"
 		case state != transport.Up:
 			r.States[node] = string(state)
+		default:
+			r.States[node] = waits[node]
 		}
 	}
 	return r

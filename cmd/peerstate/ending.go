@@ -111,6 +111,10 @@ func (n *sidecar) certificateWarnings() (warnings []string) {
 	if err := n.unusable.Load(); err != nil {
 		warnings = append(warnings, fmt.Sprintf("the certificate files have changed and cannot be used; what was read before stays in force: %v", *err))
 	}
+	if since := n.mesh.Revoked(); !since.IsZero() {
+		warnings = append(warnings, fmt.Sprintf("this node is revoked: the other nodes have refused it since %s; \"peerstate cert token %s\" on the farm's issuer "+
+			"invites it anew", since.UTC().Format("2006-01-02 15:04 UTC"), n.name))
+	}
 	now := time.Now()
 	for _, c := range endingsOf(n.mesh.Certs()) {
 		if _, _, soon := urgency(c.ends.Sub(now), c.ends.Sub(c.begun)); soon {

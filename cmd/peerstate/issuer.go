@@ -41,13 +41,21 @@ func (n *sidecar) beginIssuing() error {
 	if n.issuer == nil {
 		return nil
 	}
-	if d := n.mesh.Certs().Document(); d != nil {
-		if _, err := n.issuer.Learn(d.Bytes(), time.Now()); err != nil {
-			return usage("PEERSTATE_CA_DIR: %w", err)
-		}
+	if err := n.learn(); err != nil {
+		return usage("PEERSTATE_CA_DIR: %w", err)
 	}
 	n.log.Info("this node is the farm's issuer", "farm", n.issuer.Farm(), "directory", n.settings.CADir, "issues for", time.Duration(n.settings.CertLife).String())
 	return n.publish()
+}
+
+// learn has the issuer hear what this node has in force.
+func (n *sidecar) learn() error {
+	d := n.mesh.Certs().Document()
+	if d == nil {
+		return nil
+	}
+	_, err := n.issuer.Learn(d.Bytes(), time.Now())
+	return err
 }
 
 // publish has the newest document of the issuer brought to all nodes.
@@ -71,7 +79,7 @@ func (n *sidecar) decide(ctx context.Context, what func(now time.Time) error) er
 	if err := n.mesh.Consulted(ctx); err != nil {
 		return fmt.Errorf("hear what the other nodes know: %w", err)
 	}
-	if err := n.issuer.Belongs(n.mesh.Certs()); err != nil {
+	if err := errors.Join(n.issuer.Belongs(n.mesh.Certs()), n.learn()); err != nil {
 		return err
 	}
 	return errors.Join(what(time.Now()), n.publish())

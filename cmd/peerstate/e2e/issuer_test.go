@@ -352,7 +352,9 @@ func TestARevokedNodeIsOutAtOnceAndStaysOut(t *testing.T) {
 		web1.served(id, "cart")
 	}
 	web1.missing("nobody")
-	f.until("said by web2 itself", func() bool { return strings.Contains(web2.log.String(), "revoked") })
+	f.until("said by web2 itself", func() bool {
+		return strings.Contains(string(web2.get("/readyz")), "warning: this node is revoked") && strings.Contains(web2.log.String(), "this node is revoked")
+	})
 	if out := issuer.does("cert", "status", "--dir", filepath.Join(f.dir, "issuer")); !strings.Contains(out, "revoked         web2, on ") {
 		t.Errorf("cert status says\n%s", out)
 	}
@@ -376,7 +378,8 @@ func TestARevokedNodeIsOutAtOnceAndStaysOut(t *testing.T) {
 
 	issuer.does("cert", "unrevoke", "web2")
 	f.linked(issuer, web1, web2)
-	web1.want(200, "cart", "GET", "a", "")
+	web1.want(200, "", "PUT", "afterwards", "cart")
+	web2.want(200, "cart", "GET", "afterwards", "")
 }
 
 // While the CA is replaced, a node is off, the operator goes away, and the issuer is killed.
