@@ -172,12 +172,18 @@ func (n *sidecar) rotateByCommand(ctx context.Context, args url.Values, report f
 	defer t.Stop()
 	for last := ""; ; {
 		r := n.rotation()
-		if line := rotateLine(r); line != last || r.Done {
+		if r.Done {
+			// The last document is signed. When this is reported, it is in force here, and on the nodes that are up.
+			if err := n.publish(); err != nil {
+				return err
+			}
+			n.spreadOf(ctx, "")
+			report(n.rotation())
+			return nil
+		}
+		if line := rotateLine(r); line != last {
 			report(r)
 			last = line
-		}
-		if r.Done {
-			return nil
 		}
 		if phase := *n.phase.Load(); phase != "" && phase != starting {
 			return errors.New("the sidecar stops")
