@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,4 +118,71 @@ func TestCheckLooksAtTheCertificates(t *testing.T) {
 			want(t, checkCertificates(&settings{CertDir: c.dir}), c.grade, c.what, c.mend)
 		})
 	}
+}
+
+func TestCheckLooksAtTheIssuersDirectory(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Now()
+	good, ending := nodeDir(t, now, 365*day), nodeDir(t, now, 365*day)
+	ca := func(node string) string { return filepath.Join(filepath.Dir(node), "ca") }
+	other := ca(nodeDir(t, now, 365*day))
+	if err := os.Remove(filepath.Join(ca(ending), certs.CAKey)); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		node, ca   string
+		grade      grade
+		what, mend string
+	}{
+		"good":            {good, ca(good), fine, "this node is the issuer of the farm shop; its CA is valid until", ""},
+		"of another farm": {good, other, problem, "is not trusted by this node", "restore its newest copy"},
+		"without a key":   {ending, ca(ending), problem, "ca.key", ""},
+		"a node's":        {good, good, problem, "has no key of a CA", "peerstate cert init"},
+		"no directory":    {good, filepath.Join(t.TempDir(), "absent"), problem, "PEERSTATE_CA_DIR", "leave it empty"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want(t, checkIssuer(&settings{CertDir: c.node, CADir: c.ca}), c.grade, c.what, c.mend)
+		})
+	}
+	if found := checkIssuer(&settings{CertDir: good}); found != nil {
+		t.Errorf("a node that is not the issuer: %+v", found)
+	}
+}
+
+func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
+	dir := nodeDir(t, time.Now(), time.Hour)
+	s := &settings{CertDir: dir}
+	want(t, checkPeers(t.Context(), s), doubtful, "PEERSTATE_PEERS is empty", "name the other nodes")
+	want(t, checkPeers(t.Context(), &settings{CertDir: dir, CADir: "ca"}), fine, "nodes that join by an invitation find this one", "")
+
+	i := startIssuer(t)
+	_, port, err := net.SplitHostPort(field(i.log.String()[strings.Index(i.log.String(), "msg=ready"):], "peers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := fmt.Sprintf(`[{"node":"web1","addr":"127.0.0.1:%s","state":"connecting"},{"node":"gone","addr":"127.0.0.1:1","state":"lost"}]`, port)
+	if err := os.MkdirAll(filepath.Join(dir, stateDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, stateDir, "nodes.json"), []byte(known), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// It is of another farm, which shows that it was asked.
+	found := checkPeers(t.Context(), s)
+	want(t, found, doubtful, "none of the nodes that this one knows from before can be reached", "")
+	want(t, found, problem, "another CA", "")
+
+	ca, err := certs.LoadCA(filepath.Join(i.dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", time.Hour, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(i.dir, "web2", stateDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	copyFiles(t, filepath.Join(dir, stateDir), filepath.Join(i.dir, "web2", stateDir), "nodes.json")
+	found = checkPeers(t.Context(), &settings{CertDir: filepath.Join(i.dir, "web2")})
+	want(t, found, fine, "the node begins with those that it knows from before", "")
 }

@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -54,21 +57,22 @@ func checkIssuer(s *settings) []finding {
 		return []finding{fault("PEERSTATE_CA_DIR: "+err.Error(),
 			"set it to the directory that peerstate cert init made, or leave it empty if this node is not the farm's issuer")}
 	}
+	if _, err := os.Stat(filepath.Join(s.CADir, certs.CAKey)); errors.Is(err, fs.ErrNotExist) {
+		return []finding{fault(s.CADir+" has no key of a CA (ca.key)", "set PEERSTATE_CA_DIR to the directory that peerstate cert init made")}
+	}
 	all := inspected(r)
-	switch {
-	case len(r.Problems) > 0:
+	if len(r.Problems) > 0 {
 		return all
-	case r.Signing == "":
-		return append(all, fault(s.CADir+" has no key of a CA (ca.key)", "set PEERSTATE_CA_DIR to the directory that peerstate cert init made"))
 	}
 	node, err := certs.Load(s.CertDir, time.Now())
 	if err != nil {
 		return all // checkCertificates has said what is wrong
 	}
-	if !slices.ContainsFunc(node.Authorities(), func(a certs.Authority) bool { return a.KeyID == r.Signing }) {
+	trusted := node.Authorities()
+	i := slices.IndexFunc(trusted, func(a certs.Authority) bool { return a.KeyID == r.Signing })
+	if i < 0 {
 		return append(all, fault(fmt.Sprintf("the CA in %s (farm %s) is not trusted by this node (farm %s)", s.CADir, r.Farm, node.Self().Farm),
 			"set PEERSTATE_CA_DIR to the directory of this farm's CA, or restore its newest copy"))
 	}
-	i := slices.IndexFunc(r.Authorities, func(a certs.Authority) bool { return a.KeyID == r.Signing })
-	return append(all, good("this node is the issuer of the farm %s; its CA is valid until %s", r.Farm, r.Authorities[i].Expires.Format(time.DateOnly)))
+	return append(all, good("this node is the issuer of the farm %s; its CA is valid until %s", r.Farm, trusted[i].Expires.Format(time.DateOnly)))
 }
