@@ -29,7 +29,7 @@ certificate for each node, and take it there.`,
   peerstate cert status --dir web1                      what is in a directory, and until when`,
 	}
 	cmd.AddCommand(certInitCommand(now), certIssueCommand(now), certStatusCommand(now),
-		certTokenCommand(now), certRenewCommand(now), certRevokeCommand(), certUnrevokeCommand(), certRotateCommand(now))
+		certTokenCommand(), certRenewCommand(now), certRevokeCommand(), certUnrevokeCommand(), certRotateCommand(now))
 	return cmd
 }
 

@@ -10,12 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
 )
 
-func certTokenCommand(now func() time.Time) *cobra.Command {
+func certTokenCommand() *cobra.Command {
 	var ttl time.Duration
 	var addrs []string
 	cmd := &cobra.Command{
@@ -46,7 +47,7 @@ The line alone goes to the standard output, what there is to know to the standar
 		}
 		values := url.Values{"node": args, "ttl": {ttl.String()}, "addr": addrs}
 		return askSidecar(cmd.Context(), read, "token", values, func(t inviteReport) error {
-			if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", inviteText(t, now())); err != nil {
+			if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", inviteText(t)); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "peerstate join %s --out %s\n", t.Token, t.Node)
@@ -71,19 +72,21 @@ func oneName(example string) cobra.PositionalArgs {
 
 // inviteReport is an invitation, with its secret, on its way to the operator.
 type inviteReport struct {
-	Farm    string    `json:"farm"`
-	Node    string    `json:"node"`
-	Token   string    `json:"token"`
-	Until   time.Time `json:"until"`
-	Addrs   []string  `json:"addrs"`
-	Chosen  bool      `json:"chosen"`  // the addresses are the operator's
-	Known   bool      `json:"known"`   // a node of that name has a certificate
-	Revoked bool      `json:"revoked"` // it was revoked
+	Farm    string        `json:"farm"`
+	Node    string        `json:"node"`
+	Token   string        `json:"token"`
+	Until   time.Time     `json:"until"`
+	For     time.Duration `json:"for"`
+	Addrs   []string      `json:"addrs"`
+	Chosen  bool          `json:"chosen"`  // the addresses are the operator's
+	Known   bool          `json:"known"`   // a node of that name has a certificate
+	Revoked bool          `json:"revoked"` // it was revoked
 }
 
-func inviteText(t inviteReport, now time.Time) string {
+func inviteText(t inviteReport) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "An invitation for a node %q into the farm %q, until %s.\n\n", t.Node, t.Farm, certDate(t.Until, now))
+	fmt.Fprintf(&out, "An invitation for a node %q into the farm %q, good once, until %s (%s).\n\n", t.Node, t.Farm,
+		t.Until.UTC().Format("2006-01-02 15:04 UTC"), strings.TrimSpace(humanize.RelTime(t.Until.Add(-t.For), t.Until, "", "")))
 	out.WriteString("The new machine will look for this one at\n")
 	for _, addr := range t.Addrs {
 		out.WriteString("  " + addr + "\n")
@@ -99,8 +102,8 @@ func inviteText(t inviteReport, now time.Time) string {
 			"machines of one name are not let in. If the old one may be in other hands: peerstate cert revoke %s\n", t.Node, t.Node)
 	}
 	out.WriteString(`
-Run the following line on the new machine, in the directory where its files shall be. It is good
-once, and whoever has it can join in place of that machine: do not leave it lying about.
+Run the following line on the new machine; it makes the directory after --out for the node's files.
+Whoever has the line can join in place of that machine: do not leave it lying about.
 `)
 	return out.String()
 }
@@ -120,7 +123,7 @@ func (n *sidecar) inviteByCommand(ctx context.Context, args url.Values, report f
 		if err != nil {
 			return err
 		}
-		t := inviteReport{Farm: n.issuer.Farm(), Node: node, Until: now.Add(ttl), Addrs: args["addr"], Chosen: len(args["addr"]) > 0,
+		t := inviteReport{Farm: n.issuer.Farm(), Node: node, Until: now.Add(ttl), For: ttl, Addrs: args["addr"], Chosen: len(args["addr"]) > 0,
 			Known: slices.Contains(names, node), Revoked: slices.Contains(n.issuer.Revoked(), node)}
 		if !t.Chosen {
 			t.Addrs = n.reachableAt()

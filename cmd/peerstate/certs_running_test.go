@@ -106,7 +106,7 @@ func TestAnInvitationIsOneLineToPasteAndTheRestIsSaidBesideIt(t *testing.T) {
 	if len(token.Addrs) != 1 || !strings.HasPrefix(token.Addrs[0], "127.0.0.1:") || strings.HasSuffix(token.Addrs[0], ":0") {
 		t.Errorf("it names %q, and PEERSTATE_PEER_LISTEN names 127.0.0.1", token.Addrs)
 	}
-	for _, want := range []string{`node "web2" into the farm "shop", until `, token.Addrs[0], "peerstate cert token web2 --addr HOST:PORT", "do not leave it lying about"} {
+	for _, want := range []string{`node "web2" into the farm "shop", good once, until `, "(30 minutes)", token.Addrs[0], "peerstate cert token web2 --addr HOST:PORT", "do not leave it lying about"} {
 		if !strings.Contains(rest, want) {
 			t.Errorf("no %q beside it:\n%s", want, rest)
 		}

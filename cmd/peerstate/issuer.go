@@ -44,7 +44,7 @@ func (n *sidecar) beginIssuing() error {
 	if err := n.learn(); err != nil {
 		return usage("PEERSTATE_CA_DIR: %w", err)
 	}
-	n.log.Info("this node is the farm's issuer", "farm", n.issuer.Farm(), "directory", n.settings.CADir, "issues for", time.Duration(n.settings.CertLife).String())
+	n.log.Info("this node is the farm's issuer", "farm", n.issuer.Farm(), "directory", n.settings.CADir, "lifetime", n.settings.value("CertLife"))
 	return n.publish()
 }
 
