@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"peerstate/certs"
 )
 
 func certRevokeCommand() *cobra.Command {
@@ -106,17 +108,17 @@ func (n *sidecar) revokeByCommand(ctx context.Context, args url.Values, report f
 	if err != nil {
 		return err
 	}
-	err = n.decide(ctx, func(now time.Time) error {
+	err = n.decide(ctx, func(now time.Time) (*certs.Document, error) {
 		if node == n.name {
-			return fmt.Errorf("%s is the farm's issuer itself, which cannot cut itself off; if its machine is in other hands, the CA is too: "+
+			return nil, fmt.Errorf("%s is the farm's issuer itself, which cannot cut itself off; if its machine is in other hands, the CA is too: "+
 				"make a new farm with \"peerstate cert init\", and issue new certificates for all nodes", node)
 		}
 		names, err := n.nodes()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !slices.Contains(names, node) && !slices.Contains(n.issuer.Revoked(), node) && args.Get("force") != "true" {
-			return unknownNode(node, names, "; --force revokes the name all the same")
+			return nil, unknownNode(node, names, "; --force revokes the name all the same")
 		}
 		var keys []string
 		for _, p := range n.mesh.Peers() {
@@ -124,13 +126,10 @@ func (n *sidecar) revokeByCommand(ctx context.Context, args url.Values, report f
 				keys = append(keys, p.Cert.Key)
 			}
 		}
-		d, err := n.issuer.Revoke(node, keys, now)
-		if d != nil {
-			n.log.Warn("a node is revoked", "peer", node, "document", d.Number)
-		}
-		return err
+		return n.issuer.Revoke(node, keys, now)
 	})
 	if err == nil {
+		n.log.Warn("a node is revoked", "peer", node)
 		report(n.spreadOf(ctx, node))
 	}
 	return err
@@ -141,14 +140,11 @@ func (n *sidecar) unrevokeByCommand(ctx context.Context, args url.Values, report
 	if err != nil {
 		return err
 	}
-	err = n.decide(ctx, func(now time.Time) error {
-		d, err := n.issuer.Unrevoke(node, now)
-		if d != nil {
-			n.log.Warn("a node is not revoked any more", "peer", node, "document", d.Number)
-		}
-		return err
+	err = n.decide(ctx, func(now time.Time) (*certs.Document, error) {
+		return n.issuer.Unrevoke(node, now)
 	})
 	if err == nil {
+		n.log.Warn("a node is not revoked any more", "peer", node)
 		report(n.spreadOf(ctx, node))
 	}
 	return err

@@ -164,7 +164,9 @@ func (n *sidecar) rotateByCommand(ctx context.Context, args url.Values, report f
 	if err != nil {
 		return err
 	}
-	err = n.decide(ctx, func(now time.Time) error { return n.rotate(args["without"], args.Get("abandon") == "true", life, now) })
+	err = n.decide(ctx, func(now time.Time) (*certs.Document, error) {
+		return n.rotate(args["without"], args.Get("abandon") == "true", life, now)
+	})
 	if err != nil {
 		return err
 	}
@@ -174,9 +176,6 @@ func (n *sidecar) rotateByCommand(ctx context.Context, args url.Values, report f
 		r := n.rotation()
 		if r.Done {
 			// The last document is signed. When this is reported, it is in force here, and on the nodes that are up.
-			if err := n.publish(); err != nil {
-				return err
-			}
 			n.spreadOf(ctx, "")
 			report(n.rotation())
 			return nil
@@ -196,37 +195,32 @@ func (n *sidecar) rotateByCommand(ctx context.Context, args url.Values, report f
 	}
 }
 
-func (n *sidecar) rotate(without []string, abandon bool, life time.Duration, now time.Time) error {
-	if abandon {
-		n.log.Warn("the new CA is given up")
-		if _, err := n.issuer.Abandon(now); err != nil {
-			return err
-		}
-	}
+// rotate begins the replacement of the CA, or changes how it goes on.
+func (n *sidecar) rotate(without []string, abandon bool, life time.Duration, now time.Time) (d *certs.Document, err error) {
 	names, err := n.nodes()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, node := range without {
 		if node == n.name {
-			return fmt.Errorf("%s is the farm's issuer itself, without which nothing goes on", node)
+			return nil, fmt.Errorf("%s is the farm's issuer itself, without which nothing goes on", node)
 		}
 		if !slices.Contains(names, node) {
-			return unknownNode(node, names, "")
+			return nil, unknownNode(node, names, "")
 		}
 	}
-	if !abandon && (!n.rotating() || len(without) == 0) {
-		if _, err := n.issuer.Rotate(life, now); err != nil {
-			return err
-		}
-		n.log.Warn("the farm's CA is being replaced")
+	switch {
+	case abandon:
+		d, err = n.issuer.Abandon(now)
+	case !n.rotating() || len(without) == 0:
+		d, err = n.issuer.Rotate(life, now)
 	}
 	for _, node := range without {
-		if _, err := n.issuer.GoOnWithout(node, now); err != nil {
-			return err
+		if err == nil {
+			d, err = n.issuer.GoOnWithout(node, now)
 		}
 	}
-	return nil
+	return d, err
 }
 
 // rotating tells whether the CA is being replaced, by the issuer's word.

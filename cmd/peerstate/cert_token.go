@@ -118,10 +118,10 @@ func (n *sidecar) inviteByCommand(ctx context.Context, args url.Values, report f
 	if err != nil {
 		return err
 	}
-	return n.decide(ctx, func(now time.Time) error {
+	return n.decide(ctx, func(now time.Time) (*certs.Document, error) {
 		names, err := n.issuer.Nodes(now)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		t := inviteReport{Farm: n.issuer.Farm(), Node: node, Until: now.Add(ttl), For: ttl, Addrs: args["addr"], Chosen: len(args["addr"]) > 0,
 			Known: slices.Contains(names, node), Revoked: slices.Contains(n.issuer.Revoked(), node)}
@@ -129,11 +129,11 @@ func (n *sidecar) inviteByCommand(ctx context.Context, args url.Values, report f
 			t.Addrs = n.reachableAt()
 		}
 		if t.Token, err = n.issuer.Invite(node, ttl, n.name, t.Addrs, now); err != nil {
-			return err
+			return nil, err
 		}
 		n.log.Info("a node is invited", "peer", node, "until", t.Until.UTC())
 		report(t)
-		return nil
+		return nil, nil
 	})
 }
 

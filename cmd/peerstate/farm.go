@@ -58,7 +58,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 		}
 		return mesh.Close()
 	})
-	return n.beginIssuing()
+	return nil
 }
 
 // farmStatus adds to the status what there is only with peers.

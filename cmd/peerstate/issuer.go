@@ -29,60 +29,19 @@ func (n *sidecar) openIssuer() error {
 	if err := issuer.Belongs(n.certs); err != nil {
 		return errors.Join(usage("PEERSTATE_CA_DIR: %w", err), issuer.Close())
 	}
+	n.log.Info("this node is the farm's issuer", "farm", issuer.Farm(), "directory", n.settings.CADir, "lifetime", n.settings.value("CertLife"))
 	n.issuer = issuer
 	n.onStop(func(context.Context) error { return issuer.Close() })
 	return nil
 }
 
-// beginIssuing brings the issuer and the farm together: what this node has heard and the issuer does not know
-// (its directory was restored from a copy), and what the issuer has said and this node does not know (it
-// crashed between).
-func (n *sidecar) beginIssuing() error {
-	if n.issuer == nil {
-		return nil
-	}
-	if err := n.learn(); err != nil {
-		return usage("PEERSTATE_CA_DIR: %w", err)
-	}
-	n.log.Info("this node is the farm's issuer", "farm", n.issuer.Farm(), "directory", n.settings.CADir, "lifetime", n.settings.value("CertLife"))
-	return n.publish()
-}
-
-// learn has the issuer hear what this node has in force.
-func (n *sidecar) learn() error {
-	d := n.mesh.Certs().Document()
-	if d == nil {
-		return nil
-	}
-	_, err := n.issuer.Learn(d.Bytes(), time.Now())
-	return err
-}
-
-// publish has the newest document of the issuer brought to all nodes.
-func (n *sidecar) publish() error {
-	d := n.issuer.Document()
-	if d == nil || d.Number <= n.mesh.Certs().DocumentNumber() {
-		return nil
-	}
-	if err := n.mesh.Publish(d); err != nil && !errors.Is(err, certs.ErrOldDocument) {
-		return fmt.Errorf("tell the farm what was decided: %w", err)
-	}
-	return nil
-}
-
-// decide has the issuer decide something when it knows the newest that the others have heard, and brings that to all
-// nodes. A document is in force once it is written, also if something went wrong after that.
-func (n *sidecar) decide(ctx context.Context, what func(now time.Time) error) error {
+// decide has the issuer decide something, and brings that to all nodes.
+func (n *sidecar) decide(ctx context.Context, what func(now time.Time) (*certs.Document, error)) error {
 	if n.issuer == nil {
 		return n.noIssuer()
 	}
-	if err := n.mesh.Consulted(ctx); err != nil {
-		return fmt.Errorf("hear what the other nodes know: %w", err)
-	}
-	if err := errors.Join(n.issuer.Belongs(n.mesh.Certs()), n.learn()); err != nil {
-		return err
-	}
-	return errors.Join(what(time.Now()), n.publish())
+	_, err := n.mesh.Sign(ctx, func(_ *certs.Issuer, now time.Time) (*certs.Document, error) { return what(now) })
+	return err
 }
 
 // noIssuer says where the operator should go instead.
@@ -143,10 +102,11 @@ func (n *sidecar) spreadOf(ctx context.Context, except string) spread {
 	t := time.NewTicker(20 * time.Millisecond)
 	defer t.Stop()
 	for {
-		s, late := spread{Have: []string{}, Lack: []string{}}, false
+		s := spread{Have: []string{}, Lack: []string{}}
 		if d := n.issuer.Document(); d != nil {
 			s.Document = d.Number
 		}
+		late := n.mesh.Certs().DocumentNumber() < s.Document
 		for _, p := range n.mesh.Peers() {
 			switch {
 			case p.Node == "" || p.Node == except:
