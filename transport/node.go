@@ -304,6 +304,7 @@ type PeerStatus struct {
 	Reason   string        // why it is not up, or has no link of its own
 	Cert     certs.Peer    // its certificate, as it was up last; without Issuer and CAExpires if it has no link; zero: not known
 	Document uint64        // number of the farm's document that is in force there, as far as it is up; 0: none
+	Issuer   bool          // it is the farm's issuer
 	Offset   time.Duration // its clock minus this node's
 	Sessions int64         // that it holds
 }
@@ -317,7 +318,7 @@ func (m *Mesh) Peers() []PeerStatus {
 		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
 			Since: n.since, Reason: n.reason, Cert: n.peer, Offset: n.offset, Sessions: n.sessions}
 		if ll := m.atlas.lists[n.name]; ll != nil {
-			p.Document = ll.Number
+			p.Document, p.Issuer = ll.Number, ll.Issuer
 		}
 		if n.link != nil {
 			p.RTT, p.Hops = n.link.conn.ConnectionStats().SmoothedRTT, 1
