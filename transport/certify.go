@@ -332,7 +332,7 @@ func (w *renewalWatch) failed(s *certs.Snapshot, stage bool, err error) {
 		most = min(most, certifyStage)
 	}
 	w.pause = min(w.pause, most)
-	w.notYet = now.Add(w.pause/2 + rand.N(w.pause))
+	w.notYet = now.Add(w.mesh.store.Jitter("certify", w.pause))
 	w.pause *= 2
 	w.noIssuer = nil
 	if errors.Is(err, ErrNoIssuer) {

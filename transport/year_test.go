@@ -14,7 +14,7 @@ import (
 // its directory comes back from a copy that is seven weeks old.
 func TestAFarmLeftAloneForAYearRenewsItsCertificates(t *testing.T) {
 	inFarm(t, func(t *testing.T, f *farm) {
-		f.config = func(c *Config) { c.calm = 4 * time.Hour }
+		f.config = func(c *Config) { c.calm = 12 * time.Hour }
 		const life = 90 * day
 		i := f.issued("a", life)
 		// The others learn of a, and dial it no more when it is lost.
@@ -27,7 +27,7 @@ func TestAFarmLeftAloneForAYearRenewsItsCertificates(t *testing.T) {
 		until := func(d int) {
 			t.Helper()
 			for time.Since(started) < time.Duration(d)*day {
-				time.Sleep(12 * time.Hour)
+				time.Sleep(day)
 				for _, x := range all(f) {
 					least = min(least, time.Until(x.mesh.Certs().Self().Expires))
 					for _, y := range all(f) {
