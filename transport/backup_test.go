@@ -400,3 +400,19 @@ func TestBackupsStandWhereTheyShould(t *testing.T) {
 		})
 	}
 }
+
+// The holder is gone, and the keeper of the backup stops just then: it promotes nothing any more.
+func TestANodeThatLeavesSaysOfASessionThatItOnlyKeepsThatItIsNotKnown(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		f.backups = 1
+		a := f.start("a")
+		b := f.start("b", "a")
+		f.linked(a, b)
+		f.wantAnswer("put on a", a.put(keyOf(1), "cart", 0), store.OK, "")
+		time.Sleep(time.Second)
+		b.store.Leave()
+		a.kill()
+		time.Sleep(30 * time.Second)
+		f.wantAnswer("get on b", b.get(keyOf(1)), store.Unknown, "")
+	})
+}

@@ -193,7 +193,9 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		}
 	}
 	if !m.store.PromoteBackup(b) {
-		return true // what is known here has changed meanwhile
+		// What is known here has changed meanwhile; or nothing has, and this node takes no session in: it leaves.
+		same, ok := m.store.BackupOf(b.Key)
+		return !ok || same != b
 	}
 	m.metrics.backup(incoming, "promoted")
 	if m.repeats.first("promoted " + b.Holder.Node) {
