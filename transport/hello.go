@@ -280,8 +280,15 @@ func (m *Mesh) take(l *link) (old *link, err error) {
 	if err := m.unjudged(l); err != nil {
 		return nil, err
 	}
-	n := m.node(l.peer.Node)
-	old, l.node = n.link, n
+	if l.waited && m.nodes[l.peer.Node] != l.node {
+		l.close(closeReplaced, "the node was forgotten") // it dials anew
+		return nil, errLinked
+	}
+	if !l.waited { // it is being served otherwise, and its node is known
+		l.node = m.node(l.peer.Node)
+	}
+	n := l.node
+	old = n.link
 	live := old != nil && old.lives(l.instance)
 	if live && !m.better(l, old) {
 		l.replacedBy(old)
