@@ -42,7 +42,7 @@ race:
 	@command -v $$($(GO) env CC) >/dev/null || { \
 		echo "The tests run with the race detector, which needs a C compiler, and there is no $$($(GO) env CC) here."; \
 		echo "Install one (Debian: apt-get install gcc libc6-dev) and try again."; exit 1; }
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 10m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
 
 # The benchmarks; BENCH= chooses some by a regular expression.
 bench:
