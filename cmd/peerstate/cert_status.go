@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,44 +20,56 @@ func certStatusCommand(now func() time.Time) *cobra.Command {
 		Short: "Show what certificates a directory holds",
 		Long: `Shows names, issuer, serial number and end of the certificates in a directory, be it a
 node's or a CA's; what the farm's issuer has said last (who is revoked, and whether the CA is being
-replaced); and who is invited. It says what is wrong with them. Exit code 1 if they cannot be used.`,
+replaced); and who is invited. It says what is wrong with them. Exit code 1 if they cannot be used.
+
+Without --dir it is the directory in the settings; and if the sidecar runs, it shows the
+certificates of all nodes of the farm as well.`,
 		Example: `  peerstate cert status
+  peerstate cert status --env-file london.env
   peerstate cert status --dir farm-ca
   peerstate cert status --dir web1 --json`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
-				dir = os.Getenv("PEERSTATE_CERT_DIR")
-			}
-			if dir == "" {
-				return usage("which directory? Name it with --dir, or set PEERSTATE_CERT_DIR")
-			}
-			at := now()
-			report, err := certs.Inspect(dir, at)
+	}
+	read := envFileFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var nodes []nodeCertificate
+		if dir == "" {
+			s, err := read()
 			if err != nil {
 				return err
 			}
-			text := certStatusText(report, dir, at)
-			if asJSON {
-				if text, err = certStatusJSON(report, dir); err != nil {
-					return err
-				}
+			if dir = s.CertDir; dir == "" {
+				return usage("which directory? Name it with --dir, or set PEERSTATE_CERT_DIR")
 			}
-			if _, err := fmt.Fprint(cmd.OutOrStdout(), text); err != nil {
+			if nodes, err = askForCertificates(cmd.Context(), s); err != nil {
 				return err
 			}
-			if len(report.Problems) > 0 {
-				return fmt.Errorf("the certificates in %s cannot be used; the report says why", dir)
+		}
+		at := now()
+		report, err := certs.Inspect(dir, at)
+		if err != nil {
+			return err
+		}
+		text := certStatusText(report, dir, nodes, at)
+		if asJSON {
+			if text, err = certStatusJSON(report, dir, nodes); err != nil {
+				return err
 			}
-			return nil
-		},
+		}
+		if _, err := fmt.Fprint(cmd.OutOrStdout(), text); err != nil {
+			return err
+		}
+		if len(report.Problems) > 0 {
+			return fmt.Errorf("the certificates in %s cannot be used; the report says why", dir)
+		}
+		return nil
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "the `directory` (default $PEERSTATE_CERT_DIR)")
+	cmd.Flags().StringVar(&dir, "dir", "", "the `directory` (default: PEERSTATE_CERT_DIR of the settings)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs")
 	return cmd
 }
 
-func certStatusText(r *certs.Report, dir string, now time.Time) string {
+func certStatusText(r *certs.Report, dir string, nodes []nodeCertificate, now time.Time) string {
 	var out strings.Builder
 	if r.Node != nil {
 		fmt.Fprintf(&out, "A node's certificate, in %s\n\n", dir)
@@ -87,6 +98,9 @@ func certStatusText(r *certs.Report, dir string, now time.Time) string {
 		out.WriteByte('\n')
 	}
 	certStatusDocument(&out, r.Document, dir, now)
+	if len(nodes) > 0 {
+		out.WriteString(farmCertificatesText(nodes, now))
+	}
 	for _, i := range r.Invitations {
 		fmt.Fprintf(&out, "Invited: %s, until %s\n", i.Node, certDate(i.Until, now))
 	}
@@ -135,6 +149,7 @@ type certStatusReport struct {
 	Authorities []certStatusAuthority `json:"authorities"`
 	Document    *certStatusSaid       `json:"document,omitempty"`
 	Invitations []certStatusInvited   `json:"invitations,omitempty"`
+	Nodes       []nodeCertificate     `json:"nodes,omitempty"` // of the farm, if the sidecar runs
 	Problems    []string              `json:"problems"`
 	Warnings    []string              `json:"warnings"`
 }
@@ -179,11 +194,12 @@ type certStatusAuthority struct {
 	Signing bool      `json:"signing"`
 }
 
-func certStatusJSON(r *certs.Report, dir string) (string, error) {
+func certStatusJSON(r *certs.Report, dir string, nodes []nodeCertificate) (string, error) {
 	report := certStatusReport{
 		Dir:         dir,
 		Farm:        r.Farm,
 		Authorities: []certStatusAuthority{},
+		Nodes:       nodes,
 		Problems:    []string{},
 		Warnings:    append([]string{}, r.Warnings...),
 	}

@@ -72,7 +72,7 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 	}
 	for _, p := range n.mesh.Peers() {
 		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Hops: p.Hops, Since: p.Since, Reason: p.Reason,
-			Document: p.Document, Issuer: p.Issuer}
+			Document: p.Document, Issuer: p.Issuer, Rotation: rotationOf(n.mesh.Certs(), p.Cert, p.Document)}
 		if p.RTT > 0 {
 			ms := float64(p.RTT.Microseconds()) / 1000
 			peer.RTTMillis = &ms

@@ -133,7 +133,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0},
 			Peers: []Peer{
 				{Node: "tokyo", Site: "Tokyo", Addr: "10.0.0.7:42425", State: "up", RTTMillis: &rtt, Since: when,
-					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Issuer: true, Sessions: &sessions},
+					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Rotation: "done", Issuer: true, Sessions: &sessions},
 				{Addr: "10.0.0.8:42425", State: "connecting", Since: when, Reason: "no answer"},
 			},
 			Certificate: &Certificate{Node: "london", Issuer: "shop CA", IssuerKey: "0a", Serial: "1a", Expires: when, CAExpires: when, Document: 9, Rotation: "renew"},
@@ -144,9 +144,9 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 		"sessions": {"active": 1, "bytes": 2, "backups": 0},
 		"peers": [
 			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "hops": 0, "since": "2026-01-02T03:04:05Z",
-			 "reason": "", "cert_issuer": "0a", "cert_serial": "2b", "cert_expires": "2026-01-02T03:04:05Z", "document": 8, "issuer": true, "sessions": 3},
+			 "reason": "", "cert_issuer": "0a", "cert_serial": "2b", "cert_expires": "2026-01-02T03:04:05Z", "document": 8, "rotation": "done", "issuer": true, "sessions": 3},
 			{"node": "", "site": "", "addr": "10.0.0.8:42425", "state": "connecting", "rtt_ms": null, "hops": 0, "since": "2026-01-02T03:04:05Z",
-			 "reason": "no answer", "cert_issuer": "", "cert_serial": "", "cert_expires": null, "document": 0, "issuer": false, "sessions": null}
+			 "reason": "no answer", "cert_issuer": "", "cert_serial": "", "cert_expires": null, "document": 0, "rotation": "", "issuer": false, "sessions": null}
 		],
 		"certificate": {"node": "london", "issuer": "shop CA", "issuer_key": "0a", "serial": "1a", "expires": "2026-01-02T03:04:05Z",
 			"ca_expires": "2026-01-02T03:04:05Z", "document": 9, "rotation": "renew"}

@@ -39,6 +39,7 @@ type Peer struct {
 	CertSerial  string     `json:"cert_serial"`
 	CertExpires *time.Time `json:"cert_expires"`
 	Document    uint64     `json:"document"` // number of the farm's document that it has in force; 0: none
+	Rotation    string     `json:"rotation"` // how far it is while the CA is replaced: behind, old certificate, done; empty: it is not
 	Issuer      bool       `json:"issuer"`   // it is the farm's issuer
 	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -406,6 +407,12 @@ func TestTheCAIsReplacedWhateverHappensMeanwhile(t *testing.T) {
 		text := said.String()
 		return strings.Contains(text, "step 1 of 3") && strings.Contains(text, "waiting for web2 (")
 	})
+	table := issuer.does("cert", "status")
+	for _, row := range []string{`issuer +this node +\w+ +\w{8} .* done\n`, `web1 +up .* done\n`, `web2 +\w+ .* behind\n`} {
+		if !regexp.MustCompile(row).MatchString(table) {
+			t.Errorf("no row %q in\n%s", row, table)
+		}
+	}
 	if err := rotate.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
