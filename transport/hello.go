@@ -72,6 +72,12 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		l.unwanted(err, false) // crypto/tls has asked the same before
 		return err
 	}
+	arrivalOf(conn.Context()).leave()
+	in, ok := l.quota.knock()
+	if !ok {
+		return errTooMuch
+	}
+	defer in()
 	control, err := conn.AcceptStream(ctx)
 	if err != nil {
 		return fmt.Errorf("waiting for its hello: %w", err)
@@ -140,6 +146,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	} else {
 		defer time.AfterFunc(helloTimeout, l.giveUpWaiting).Stop()
 	}
+	in()
 	l.run()
 	return nil
 }
@@ -342,7 +349,7 @@ func (m *Mesh) logRefusal(addr string, err error) string {
 		host = addr
 	}
 	if r, ok := certs.RefusalOf(err); ok {
-		if m.repeats.first(host + " is refused: " + r.Reason.String()) {
+		if m.alien.first(host + " is refused: " + r.Reason.String()) {
 			m.log.Error("a peer's certificate is refused: "+r.Reason.String(), "addr", addr, "detail", r.Detail, "advice", r.Reason.Advice())
 		}
 		return "its certificate is refused here: " + r.Error()
