@@ -240,7 +240,11 @@ func (m *Mesh) livesElsewhere(ctx context.Context, l *link) bool {
 
 // twin says that there are two nodes of one name, and which one is refused.
 func (m *Mesh) twin(name, addr string) {
-	if !m.repeats.first("twin " + name + " " + addr) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	if !m.repeats.first("twin " + name + " " + host) { // at how many ports soever it is
 		return
 	}
 	m.log.Error("two machines use one node's certificate; each node needs its own: issue another one for this machine (peerstate cert issue)",

@@ -264,6 +264,9 @@ func (l *link) serveForward(s *stream, header []byte) error {
 	case f.Timeout < 0 || f.Timeout > store.MaxTimeout || f.Cookie < store.BadCookie:
 		return fmt.Errorf("%w: a timeout of %d minutes, cookie %d", errFrame, f.Timeout, f.Cookie)
 	}
+	if err := s.link.quota.records.Wait(s.Context()); err != nil {
+		return err
+	}
 	arrived, err := s.link.quota.body(s.Context(), f.Size)
 	if err != nil {
 		return err // nothing was stored
@@ -294,6 +297,9 @@ func (l *link) serveDoubt(s *stream, header []byte) error {
 	}
 	if d.Giver != l.instance {
 		return fmt.Errorf("%w: a doubt about another node's hand-over", errFrame)
+	}
+	if err := s.link.quota.records.Wait(s.Context()); err != nil {
+		return err
 	}
 	f := l.mesh.store.FateOf(store.HandoverID{Giver: d.Giver, N: d.Number}, d.Key)
 	if f.Kind == store.Unsaid {
