@@ -130,8 +130,10 @@ func (h *Handover) Declined(v Version) {
 // conflict drops a held session because another node has a newer record of it. The shard is locked.
 func (st *Store) conflict(sh *shard, s *session, node string, v Version, now instant) {
 	st.conflicts.Add(1)
-	st.log.Warn("two nodes had a copy of one session; the older one, which is here, is dropped",
-		"session", KeyHash(s.key), "peer", node, "stamp", uint64(s.stamp), "newer", uint64(v.Stamp))
+	if st.lines.Allow() {
+		st.log.Warn("two nodes had a copy of one session; the older one, which is here, is dropped",
+			"session", KeyHash(s.key), "peer", node, "stamp", uint64(s.stamp), "newer", uint64(v.Stamp))
+	}
 	if v.Tombstone {
 		st.bury(sh, s, v.Stamp, now.mono)
 		return
@@ -172,6 +174,7 @@ const (
 	PassedOn             // received, and given to another node since
 	Buried               // received, and deleted since
 	Lost                 // received, and gone since: expired, or dropped
+	Unsaid               // no answer: it is to be asked again
 )
 
 // Fate is the receiver's answer to a giver in doubt.

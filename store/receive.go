@@ -28,14 +28,16 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		st.expire(sh, s)
 		s = sh.sessions[rec.Key]
 	}
-	if st.leaving.Load() || st.receipts.refused(id) || s != nil && s.state == frozen {
+	if st.leaving.Load() || st.receipts.refuses(id) || s != nil && s.state == frozen {
 		return Receipt{}
 	}
 	if s != nil && s.outdates(&rec) {
 		if s.state == held {
 			st.conflicts.Add(1)
-			st.log.Warn("two nodes had a copy of one session; the older one is dropped",
-				"session", KeyHash(s.key), "peer", from.Node, "stamp", uint64(rec.Stamp), "newer", uint64(s.stamp))
+			if st.lines.Allow() {
+				st.log.Warn("two nodes had a copy of one session; the older one is dropped",
+					"session", KeyHash(s.key), "peer", from.Node, "stamp", uint64(rec.Stamp), "newer", uint64(s.stamp))
+			}
 		}
 		return Receipt{Version: s.version()}
 	}
@@ -48,8 +50,10 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	st.receipts.accept(id, now.mono)
 	if rec.Stamp > Stamp(now.wall+st.clockOffset.Load()+int64(farAhead)) {
 		st.ahead.Add(1)
-		st.log.Warn("a session came whose last write is far ahead of this node's clock; check the clocks of both machines",
-			"peer", from.Node, "session", KeyHash(rec.Key), "ahead", time.Duration(int64(rec.Stamp)-now.wall-st.clockOffset.Load()).Round(time.Second))
+		if st.lines.Allow() {
+			st.log.Warn("a session came whose last write is far ahead of this node's clock; check the clocks of both machines",
+				"peer", from.Node, "session", KeyHash(rec.Key), "ahead", time.Duration(int64(rec.Stamp)-now.wall-st.clockOffset.Load()).Round(time.Second))
+		}
 	}
 	if s == nil {
 		s = &session{key: rec.Key}
@@ -102,14 +106,18 @@ func (s *session) outdates(rec *Record) bool {
 // Settled says that the giver has given the session up: nobody will ask about this hand-over.
 func (st *Store) Settled(id HandoverID) { st.receipts.settle(id) }
 
-// FateOf answers a giver in doubt. NotReceived is a promise: Receive refuses that id from now on.
+// FateOf answers a giver in doubt. NotReceived is a promise: Receive refuses that id from now on. Unsaid: too many
+// promises were made to that giver, and it has to ask again.
 func (st *Store) FateOf(id HandoverID, key string) Fate {
 	sh := st.shardOf(key)
 	now := st.clock.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if !st.receipts.received(id, now.mono) {
+	switch received, promised := st.receipts.received(id, now.mono); {
+	case promised:
 		return Fate{Kind: NotReceived}
+	case !received:
+		return Fate{Kind: Unsaid}
 	}
 	s := sh.sessions[key]
 	if s == nil || s.expired(now.mono) {
@@ -133,46 +141,82 @@ const (
 	refusedFor = int64(time.Hour)
 	// receivedFor is how long a hand-over is remembered whose giver never said that he knows.
 	receivedFor = 24 * int64(time.Hour)
+	// boundMost bounds how many refusals are remembered for one run of a giver: it has a few thousand hand-overs
+	// under way at most, and loses their receipts when a link breaks, which takes seconds to be noticed.
+	boundMost = 1 << 16
+	// takenMost bounds how many hand-overs of one run of a giver are remembered whose end it has not told: a node
+	// that stops gives all its sessions, a million or two, and tells the end of them all at once. Each takes some 50 bytes.
+	takenMost = 1 << 22
 )
 
 // receipts remembers which hand-overs were taken and which refused, until their giver knows.
 type receipts struct {
-	mu    sync.Mutex
-	taken map[HandoverID]int64 // when, monotonic ns
-	bound map[HandoverID]int64
+	mu     sync.Mutex
+	taken  map[HandoverID]int64 // when, monotonic ns
+	bound  map[HandoverID]int64
+	givers map[uint64]entries // by the giver's run
 }
 
+// entries are how many are remembered for one giver.
+type entries struct{ taken, bound int }
+
 func newReceipts() *receipts {
-	return &receipts{taken: map[HandoverID]int64{}, bound: map[HandoverID]int64{}}
+	return &receipts{taken: map[HandoverID]int64{}, bound: map[HandoverID]int64{}, givers: map[uint64]entries{}}
+}
+
+// count notes that a giver has more or fewer entries. r.mu is held.
+func (r *receipts) count(giver uint64, taken, bound int) {
+	n := r.givers[giver]
+	n.taken += taken
+	n.bound += bound
+	if n == (entries{}) {
+		delete(r.givers, giver)
+		return
+	}
+	r.givers[giver] = n
 }
 
 func (r *receipts) accept(id HandoverID, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, ok := r.taken[id]; !ok {
+		r.count(id.Giver, 1, 0)
+	}
 	r.taken[id] = now
 }
 
-func (r *receipts) refused(id HandoverID) bool {
+// refuses tells whether a hand-over is not to be taken in: its giver was promised so, or leaves too many open.
+func (r *receipts) refuses(id HandoverID) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_, refused := r.bound[id]
-	return refused
+	return refused || r.givers[id.Giver].taken >= takenMost
 }
 
-func (r *receipts) received(id HandoverID, now int64) bool {
+// received tells whether a hand-over was taken in, or else promises that it will not be, if there is room for that.
+func (r *receipts) received(id HandoverID, now int64) (received, promised bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.taken[id]; ok {
-		return true
+		return true, false
+	}
+	if _, ok := r.bound[id]; !ok {
+		if r.givers[id.Giver].bound >= boundMost {
+			return false, false
+		}
+		r.count(id.Giver, 0, 1)
 	}
 	r.bound[id] = now
-	return false
+	return false, true
 }
 
 func (r *receipts) settle(id HandoverID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.taken, id)
+	if _, ok := r.taken[id]; ok {
+		delete(r.taken, id)
+		r.count(id.Giver, -1, 0)
+	}
 }
 
 func (r *receipts) age(now int64) {
@@ -181,11 +225,13 @@ func (r *receipts) age(now int64) {
 	for id, at := range r.taken {
 		if now-at > receivedFor {
 			delete(r.taken, id)
+			r.count(id.Giver, -1, 0)
 		}
 	}
 	for id, at := range r.bound {
 		if now-at > refusedFor {
 			delete(r.bound, id)
+			r.count(id.Giver, 0, -1)
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Options say how a store is to be made.
@@ -76,6 +78,9 @@ type Store struct {
 	inquiries   atomic.Uint64 // running number of inquiry.number
 	conflicts   atomic.Uint64
 	ahead       atomic.Uint64 // records whose stamp was far ahead of this node's clock
+	// lines lets those through that are logged for single sessions as others send them: after a long cut there are
+	// many, and a peer could send them without end. All are counted.
+	lines *rate.Limiter
 
 	closing chan struct{}
 	swept   chan struct{}
@@ -89,7 +94,7 @@ func New(o Options) *Store {
 	st := &Store{
 		node: o.Node, instance: o.Instance, fetchTimeout: o.FetchTimeout,
 		lockWait: o.LockWait, waited: o.Waited, log: o.Log, grace: int64(o.Grace), backups: o.Backups, sync: o.Sync, toMend: make(chan struct{}, 1),
-		clock: newClock(), heard: newHeard(), receipts: newReceipts(),
+		clock: newClock(), heard: newHeard(), receipts: newReceipts(), lines: rate.NewLimiter(10, 1000),
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
 	st.keepers.Store(&keepers{})

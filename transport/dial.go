@@ -159,7 +159,11 @@ func (d *dialler) failed(err error, refused bool) {
 	d.reason, d.refused = err.Error(), refused
 	m.inVain(d)
 	m.mu.Unlock()
-	if changed && m.repeats.first(d.addr+" "+err.Error()) {
+	said := &m.repeats
+	if d.learned {
+		said = &m.alien // others name as many as they like
+	}
+	if changed && said.first(d.addr+" "+err.Error()) {
 		m.log.Warn("a peer cannot be linked; it is tried again and again", "addr", d.addr, "reason", err)
 	}
 }

@@ -132,4 +132,10 @@
 // before it is used, and a link over which something comes that no node sends is closed and counted. What
 // came through others is only counted: those between do not read what they pass on. They are trusted as far as
 // that goes: a node on the way could say "missing" for those behind it, as it could for itself.
+//
+// What one peer can make this node spend is bounded by its name (limits.go): questions, records, bytes that are on
+// their way, lists, documents, nodes that it names, connections. The bounds are some times what an honest node does,
+// and what is refused is not known, never missing. Whoever asks for very many sessions that nobody has is warned of
+// (alarm.go). Of those who have not shown a certificate yet so many are heard at a time and a second, in all and
+// at each address, and the rest is turned away before anything is kept of them (strangers.go).
 package transport

@@ -237,6 +237,9 @@ func (l *link) serveDocument(s *stream, header []byte) error {
 		return fmt.Errorf("%s sends several documents at once", l.node.name)
 	}
 	defer l.taking.Store(false)
+	if !l.quota.allow(l.quota.documents, refusedDocument) {
+		return errTooMuch // it is sent again
+	}
 	data, err := readDocument(s, header)
 	if err != nil {
 		return err
@@ -257,6 +260,9 @@ func (l *link) takeIts(data []byte) error {
 
 // serveWant sends the document in force.
 func (l *link) serveWant(s *stream) error {
+	if paid := s.link.quota; !paid.allow(paid.documents, refusedDocument) {
+		return errTooMuch
+	}
 	return writeDocument(s, l.mesh.Certs().Document())
 }
 

@@ -341,8 +341,7 @@ func (l *link) serveGives(s *stream, header []byte) error {
 		}
 		rec := g.Record.record(g.Key)
 		in.within = stall
-		var err error
-		if rec.Body, err = readBody(r, g.Record.Size, nil); err != nil {
+		if rec.Body, err = l.givenBody(s, r, g.Record.Size); err != nil {
 			return err
 		}
 		id := store.HandoverID{Giver: g.Giver, N: g.Number}
@@ -350,7 +349,9 @@ func (l *link) serveGives(s *stream, header []byte) error {
 		if in.receipts, err = appendFrame(in.receipts, kindReceipt, back); err != nil {
 			return err
 		}
-		ids = append(ids, id)
+		if back.Accepted {
+			ids = append(ids, id)
+		}
 		in.within = stall + m.config.FetchTimeout
 		var k kind
 		k, header, err = readFrame(r)
@@ -368,6 +369,19 @@ func (l *link) serveGives(s *stream, header []byte) error {
 		m.store.Settled(id)
 	}
 	return nil
+}
+
+// givenBody reads the body of a session that is given away.
+func (l *link) givenBody(s *stream, r io.Reader, size int64) ([]byte, error) {
+	if err := s.link.quota.records.Wait(s.Context()); err != nil {
+		return nil, err
+	}
+	done, err := s.link.quota.body(s.Context(), size)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return readBody(r, size, nil)
 }
 
 // GoodBye tells the linked nodes, after Drain, that no session is left here, so that nobody waits for this

@@ -73,6 +73,9 @@ func (l *link) forgotten(data []byte) error {
 	if err := certs.ValidName(f.Node); err != nil {
 		return errors.Join(errFrame, err)
 	}
+	if !l.quota.allow(l.quota.hearsay, refusedHearsay) {
+		return nil
+	}
 	if err := l.mesh.forget(f.Node); err != nil {
 		l.mesh.log.Debug("a node was not forgotten", "peer", l.node.name, "reason", err)
 		return nil

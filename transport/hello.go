@@ -72,6 +72,12 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		l.unwanted(err, false) // crypto/tls has asked the same before
 		return err
 	}
+	arrivalOf(conn.Context()).leave()
+	in, ok := l.quota.knock()
+	if !ok {
+		return errTooMuch
+	}
+	defer in()
 	control, err := conn.AcceptStream(ctx)
 	if err != nil {
 		return fmt.Errorf("waiting for its hello: %w", err)
@@ -140,6 +146,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	} else {
 		defer time.AfterFunc(helloTimeout, l.giveUpWaiting).Stop()
 	}
+	in()
 	l.run()
 	return nil
 }
@@ -233,7 +240,11 @@ func (m *Mesh) livesElsewhere(ctx context.Context, l *link) bool {
 
 // twin says that there are two nodes of one name, and which one is refused.
 func (m *Mesh) twin(name, addr string) {
-	if !m.repeats.first("twin " + name + " " + addr) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	if !m.repeats.first("twin " + name + " " + host) { // at how many ports soever it is
 		return
 	}
 	m.log.Error("two machines use one node's certificate; each node needs its own: issue another one for this machine (peerstate cert issue)",
@@ -349,7 +360,7 @@ func (m *Mesh) logRefusal(addr string, err error) string {
 		host = addr
 	}
 	if r, ok := certs.RefusalOf(err); ok {
-		if m.repeats.first(host + " is refused: " + r.Reason.String()) {
+		if m.alien.first(host + " is refused: " + r.Reason.String()) {
 			m.log.Error("a peer's certificate is refused: "+r.Reason.String(), "addr", addr, "detail", r.Detail, "advice", r.Reason.Advice())
 		}
 		return "its certificate is refused here: " + r.Error()

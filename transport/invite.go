@@ -221,7 +221,7 @@ func (m *Mesh) turnDown(s *quic.Stream, conn *quic.Conn, err error) error {
 	switch {
 	case ok:
 		no = notAdmitted{Text: refusal.Reason, Again: refusal == certs.ErrTooManyTries}
-		if m.repeats.first(host + " may not join: " + refusal.Reason) {
+		if m.alien.first(host + " may not join: " + refusal.Reason) {
 			m.log.Warn("a node that wants to join is not admitted", "addr", host, "reason", plain(refusal.Reason))
 		}
 	default:

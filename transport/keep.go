@@ -29,6 +29,9 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 		if err := checkKey(k.Key); err != nil {
 			return err
 		}
+		if err := s.link.quota.records.Wait(s.Context()); err != nil {
+			return err
+		}
 		rec, err := m.readKeep(s, r, &k)
 		if err != nil {
 			return err

@@ -73,7 +73,10 @@ func (l *link) learn(data []byte) error {
 		if n == nil && (len(m.nodes) >= maxLearned || m.isRevoked(&node{name: info.Name})) || n != nil && n.cut {
 			continue
 		}
-		if n == nil || n.gone() && info.Up && !m.hasLeft(n, info.Instance) {
+		if n == nil || n.gone() && info.Up && !n.onlyNamed() && !m.hasLeft(n, info.Instance) {
+			if !l.quota.allow(l.quota.hearsay, refusedHearsay) {
+				break
+			}
 			n = m.node(info.Name)
 			if ll := m.atlas.lists[info.Name]; ll != nil && ll.Left {
 				delete(m.atlas.lists, info.Name) // of a run before this one
@@ -95,6 +98,11 @@ func (l *link) learn(data []byte) error {
 	}
 	return nil
 }
+
+// onlyNamed tells whether nothing but its name was ever heard of a node. One that was waited for once in vain is not
+// again because somebody names it again: whoever makes up nodes could have all others wait for them for ever. If it is
+// there it links itself, or is reached through who names it. Mesh.mu is held.
+func (n *node) onlyNamed() bool { return !n.direct && n.instance == 0 && n.peer.Serial == "" }
 
 // hasLeft tells whether that run of a node has said that it stops and holds nothing. m.mu is held.
 func (m *Mesh) hasLeft(n *node, instance uint64) bool {

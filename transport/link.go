@@ -43,6 +43,7 @@ type link struct {
 	control  *quic.Stream
 	streams  atomic.Int64 // that are open, in both directions
 	moved    atomic.Int64 // how often something was read or written on one of them
+	quota    *quota       // of the node at the other end; nil where far is set: that of the link which its streams come over counts
 	*standing
 	renewal
 	// gate keeps a session from being taken in over a link after others were told that the run at its
@@ -256,6 +257,9 @@ func (l *link) send(k kind, header any) {
 func (l *link) readControl() {
 	for {
 		k, data, err := readFrame(l.control)
+		if err == nil {
+			err = l.quota.control.Wait(l.conn.Context())
+		}
 		if err == nil {
 			l.confirm()
 		}

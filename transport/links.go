@@ -264,6 +264,9 @@ func (l *link) serveLists(s *stream, header []byte) error {
 		if err := ll.check(); err != nil {
 			return err
 		}
+		if err := s.link.quota.lists.Wait(s.Context()); err != nil {
+			return err
+		}
 		l.mesh.heard(l, &ll)
 		if err := s.SetReadDeadline(time.Now().Add(stall)); err != nil {
 			return err

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"golang.org/x/time/rate"
 
 	"peerstate/certs"
 	"peerstate/store"
@@ -71,8 +70,10 @@ type Mesh struct {
 	started time.Time
 	known   *knownFile
 	repeats repeats
-	asked   atomic.Uint64 // number of this node's last question
-	seen    seen          // questions that came
+	// alien is for what strangers cause, who are without number: so they cannot keep the rest from being logged.
+	alien repeats
+	asked atomic.Uint64 // number of this node's last question
+	seen  seen          // questions that came
 	// applicants want to join.
 	applicants applicants
 	// sessions is how many the node held at the last tick: counting them goes through all shards.
@@ -82,6 +83,9 @@ type Mesh struct {
 	rotating     rotating
 	certifyGates gates // for requests for certificates
 	confirmGates gates // and for proofs
+
+	strangers *strangers
+	quotas    quotas
 
 	farBulk atomic.Int64 // as link.bulk, over all that come through others
 
@@ -137,6 +141,7 @@ func New(config Config) (*Mesh, error) {
 	m.certs.Store(config.Certs)
 	m.agreed, m.word = map[string]bool{}, make(chan struct{})
 	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil)
+	m.strangers = newStrangers()
 	m.certifying.busy = make(chan struct{}, 1)
 	m.rotating = newRotating()
 	if m.log == nil {
@@ -150,13 +155,10 @@ func New(config Config) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Past a few handshakes a second an address has to be proven first, so that a flood with forged
-	// addresses costs little (RFC 9000, 8.1.2).
-	handshakes := rate.NewLimiter(50, 100)
 	m.quic = &quic.Transport{
 		Conn: config.Conn, StatelessResetKey: key,
-		VerifySourceAddress: func(net.Addr) bool { return !handshakes.Allow() },
-		ConnContext:         withPresented,
+		VerifySourceAddress: m.strangers.mustProve,
+		ConnContext:         m.arrives,
 	}
 	listener, err := m.quic.ListenEarly(m.listenTLS(), m.quicConfig())
 	if err != nil {
@@ -296,6 +298,7 @@ func (m *Mesh) tick() {
 		}
 		if n%60 == 0 {
 			m.sweep()
+			m.watchQuestions()
 		}
 		if n%10 == 0 {
 			m.writeAgain()

@@ -21,10 +21,15 @@ type metrics struct {
 	backups    *prometheus.CounterVec
 	questions  *prometheus.CounterVec
 	misbehaved prometheus.Counter
-	documents  *prometheus.CounterVec
-	handled    prometheus.Counter
-	seen       prometheus.Counter
-	followed   prometheus.Counter
+	// peerQuestions are counted by the node that they came from, or through; refused is what was not done since
+	// somebody wanted too much.
+	peerQuestions *prometheus.CounterVec
+	refused       *prometheus.CounterVec
+	alarms        prometheus.Counter
+	documents     *prometheus.CounterVec
+	handled       prometheus.Counter
+	seen          prometheus.Counter
+	followed      prometheus.Counter
 }
 
 func newMetrics() *metrics {
@@ -43,6 +48,13 @@ func newMetrics() *metrics {
 			Help: "Changes of sessions sent to other nodes that keep backups, and received from others, by result."}, []string{"direction", "result"}),
 		documents: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_documents_total",
 			Help: "Documents of the farm's issuer that came and were not known yet: accepted, or refused."}, []string{"result"}),
+		peerQuestions: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_peer_questions_total",
+			Help: "Questions for sessions that came from a node, for itself or others: known, when something is known of the session here; missing; not_known, when it could not be said, or the node asks too much."},
+			[]string{"peer", "result"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_peer_refused_total",
+			Help: "What was refused since a peer, or a stranger (handshake), sent more than any node has reason to, by what it was."}, []string{"what"}),
+		alarms: prometheus.NewCounter(prometheus.CounterOpts{Name: "peerstate_peer_alarms_total",
+			Help: "Minutes in which a peer asked for very many sessions that nobody has."}),
 		misbehaved: prometheus.NewCounter(prometheus.CounterOpts{Name: "peerstate_peer_violations_total",
 			Help: "Links closed because a peer sent what no peer sends."}),
 	}
@@ -66,5 +78,5 @@ func (x *metrics) backup(direction, result string) {
 // Collectors are the mesh's metrics, for the admin listener.
 func (m *Mesh) Collectors() []prometheus.Collector {
 	x := m.metrics
-	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.questions, x.misbehaved, x.documents}
+	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.questions, x.misbehaved, x.documents, x.peerQuestions, x.refused, x.alarms}
 }

@@ -394,10 +394,14 @@ func (m *Mesh) readRecord(s *stream, r io.Reader, key string, h *recordHead) (st
 		return store.Record{}, err
 	}
 	rec := h.record(key)
+	done, err := s.link.quota.body(s.Context(), h.Size)
+	if err != nil {
+		return store.Record{}, err
+	}
+	defer done()
 	var deadline error
 	arrived := func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) }
 	arrived()
-	var err error
 	rec.Body, err = readBody(r, h.Size, arrived)
 	return rec, errors.Join(err, deadline)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 
@@ -100,7 +99,9 @@ func (m *Mesh) admit(conn *quic.Conn, mine *certs.Snapshot) (*link, error) {
 	l.judged = m.certs.Load()
 	m.mu.Unlock()
 	var err error
-	l.peer, err = l.judged.Peer(conn.ConnectionState().TLS)
+	if l.peer, err = l.judged.Peer(conn.ConnectionState().TLS); err == nil {
+		l.quota = m.quota(l.peer.Node)
+	}
 	return l, err
 }
 
@@ -168,17 +169,10 @@ func (l *link) unwanted(err error, used bool) {
 	l.close(closeUnwanted, reason)
 }
 
-// presentedKey is where a connection that came in keeps the snapshot whose certificate was presented on it.
-type presentedKey struct{}
-
-func withPresented(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	return context.WithValue(ctx, presentedKey{}, &atomic.Pointer[certs.Snapshot]{}), nil
-}
-
 // presented gives the snapshot whose certificate a dialler was shown; nil: it has not come so far.
 func presented(conn *quic.Conn) *certs.Snapshot {
-	if p, ok := conn.Context().Value(presentedKey{}).(*atomic.Pointer[certs.Snapshot]); ok {
-		return p.Load()
+	if a := arrivalOf(conn.Context()); a != nil {
+		return a.shown.Load()
 	}
 	return nil
 }
@@ -192,8 +186,8 @@ func (m *Mesh) listenTLS() *tls.Config {
 			return c, nil
 		}
 		s := m.Certs()
-		if p, ok := hello.Context().Value(presentedKey{}).(*atomic.Pointer[certs.Snapshot]); ok {
-			p.Store(s)
+		if a := arrivalOf(hello.Context()); a != nil {
+			a.shown.Store(s)
 		}
 		c := s.ListenTLS(alpn)
 		c.VerifyConnection = func(cs tls.ConnectionState) error { return m.Certs().ListenTLS(alpn).VerifyConnection(cs) }

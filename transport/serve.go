@@ -92,6 +92,11 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 		l.mesh.metrics.seen.Inc()
 		return writeFrame(s, kindReply, reply{Kind: store.ReplyMissing, Seen: true})
 	}
+	paid := s.link.quota
+	if !paid.allow(paid.questions, refusedQuestion) {
+		paid.unknown.Inc()
+		return writeFrame(s, kindReply, reply{Kind: store.ReplyMissing, Unknown: true})
+	}
 	if q.Number == 0 {
 		l.mesh.metrics.followed.Inc()
 	} else {
@@ -104,10 +109,15 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	defer cancel()
 	rep := l.mesh.answer(ctx, store.Peer{Node: origin.node.name, Instance: origin.instance}, store.Question{Key: q.Key, Want: q.Want, Inquiry: q.Inquiry,
 		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
+	paid.answered(q.Want, &rep)
 	if rep.Kind == store.ReplyFound {
 		return l.handTo(origin, s, rep.Handover)
 	}
-	if next := l.onward(&q, origin, rep.Kind); len(next.links) > 0 {
+	next := l.onward(&q, origin, rep.Kind)
+	if len(next.links) > 0 {
+		if !paid.allow(paid.onward, refusedOnward) {
+			next.hops = 0 // as if it had come as far as it may: not known
+		}
 		return next.passOn(ctx, s, &q, rep)
 	}
 	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
@@ -254,6 +264,14 @@ func (l *link) serveForward(s *stream, header []byte) error {
 	case f.Timeout < 0 || f.Timeout > store.MaxTimeout || f.Cookie < store.BadCookie:
 		return fmt.Errorf("%w: a timeout of %d minutes, cookie %d", errFrame, f.Timeout, f.Cookie)
 	}
+	if err := s.link.quota.records.Wait(s.Context()); err != nil {
+		return err
+	}
+	arrived, err := s.link.quota.body(s.Context(), f.Size)
+	if err != nil {
+		return err // nothing was stored
+	}
+	defer arrived()
 	var deadline error
 	body, err := readBody(s, f.Size, func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) })
 	if err = errors.Join(err, deadline); err != nil {
@@ -280,6 +298,13 @@ func (l *link) serveDoubt(s *stream, header []byte) error {
 	if d.Giver != l.instance {
 		return fmt.Errorf("%w: a doubt about another node's hand-over", errFrame)
 	}
+	if err := s.link.quota.records.Wait(s.Context()); err != nil {
+		return err
+	}
 	f := l.mesh.store.FateOf(store.HandoverID{Giver: d.Giver, N: d.Number}, d.Key)
+	if f.Kind == store.Unsaid {
+		s.link.quota.refuse(refusedDoubt)
+		return errTooMuch
+	}
 	return writeFrame(s, kindFate, fate{Kind: f.Kind, Version: toVersion(f.Version), Node: f.Node})
 }

@@ -137,6 +137,9 @@ func (l *link) serveSettle(s *stream, header []byte) error {
 	if len(q.Entries) > settleMost {
 		return fmt.Errorf("%w: %d keys to settle", errFrame, len(q.Entries))
 	}
+	if err := s.link.quota.records.WaitN(s.Context(), len(q.Entries)); err != nil {
+		return err
+	}
 	var back settlement
 	if len(q.Entries) == 0 {
 		back.Started = l.mesh.started.UnixNano()
