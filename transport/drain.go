@@ -91,6 +91,9 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	}
 	last := progress()
 	report(last)
+	if n := m.store.Stats().Recalled; n > 0 && last.Left == 0 {
+		return fmt.Errorf("%d sessions from the journal could not be compared with all nodes that may have them, and stay in the journal", n)
+	}
 	if last.Left > 0 && len(m.heirs(nil)) == 0 {
 		return fmt.Errorf("%d sessions could not be handed over: no other node is linked", last.Left)
 	}
@@ -291,6 +294,7 @@ func sendGives(s *stream, batch []*store.Handover) (sent int, err error) {
 type gives struct {
 	s        *stream
 	receipts []byte
+	last     store.Receipt
 	within   time.Duration // how long the next bytes may take
 }
 
@@ -309,6 +313,7 @@ func (g *gives) flush() error {
 	if len(g.receipts) == 0 {
 		return nil
 	}
+	g.s.link.mesh.forced(g.last)
 	_, err := writeSteps(g.s, g.receipts)
 	g.receipts = g.receipts[:0]
 	return err
@@ -346,7 +351,10 @@ func (l *link) serveGives(s *stream, header []byte) error {
 			return err
 		}
 		id := store.HandoverID{Giver: g.Giver, N: g.Number}
-		back, _ := m.takeIn(l, id, rec)
+		back, got := m.takeIn(l, id, rec)
+		if got.Accepted {
+			in.last = got
+		}
 		if in.receipts, err = appendFrame(in.receipts, kindReceipt, back); err != nil {
 			return err
 		}

@@ -182,7 +182,10 @@ func New(config Config) (*Mesh, error) {
 	}
 	if config.Backups > 0 {
 		m.wg.Go(m.backUp)
+	}
+	if config.Backups > 0 || config.Store.Recalled() {
 		m.wg.Go(m.reviewBackups)
+		m.reviewSoon()
 	}
 	return m, nil
 }
