@@ -92,7 +92,7 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	last := progress()
 	report(last)
 	if n := m.store.Stats().Recalled; n > 0 && last.Left == 0 {
-		return fmt.Errorf("%d sessions from the journal could not be compared with all nodes that may have them, and stay in the journal", n)
+		return fmt.Errorf("%d sessions from the journal could not be compared with all nodes that may have them", n)
 	}
 	if last.Left > 0 && len(m.heirs(nil)) == 0 {
 		return fmt.Errorf("%d sessions could not be handed over: no other node is linked", last.Left)

@@ -65,6 +65,7 @@ func (m *Mesh) reviewBackups() {
 		case <-m.ctx.Done():
 			return
 		}
+		all := m.allMet()
 		left, promoted := 0, 0
 		vacant := map[store.Peer]bool{}
 		m.store.EachBackup(func(all []store.Backup) bool {
@@ -83,6 +84,9 @@ func (m *Mesh) reviewBackups() {
 		})
 		if promoted > 0 {
 			m.log.Info("sessions of nodes that are gone are served from their backups, here or on another node", "sessions", promoted, "left", left)
+		}
+		if all && m.ctx.Err() == nil {
+			m.sayCompared()
 		}
 		if left > 0 {
 			again.Reset(pause)
@@ -247,4 +251,29 @@ func (m *Mesh) mayReturn(name string) bool {
 	defer m.mu.Unlock()
 	n := m.nodes[name]
 	return n != nil && !n.gone()
+}
+
+// Compared is closed when what the store has loaded from its journal has been compared with all nodes that are up, each
+// that was known being up or out by then. What waits longer waits for nodes that are not up.
+func (m *Mesh) Compared() <-chan struct{} { return m.compared }
+
+// sayCompared is called by the goroutine that reviews backups.
+func (m *Mesh) sayCompared() {
+	select {
+	case <-m.compared:
+	default:
+		close(m.compared)
+	}
+}
+
+// allMet tells whether both sides know what both hold, of all nodes that were known and are not out.
+func (m *Mesh) allMet() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.way() != nil && !n.met {
+			return false
+		}
+	}
+	return m.hasJoined()
 }

@@ -47,7 +47,7 @@ func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
 		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, CertLife: certLife(90 * 24 * time.Hour), Backups: 1, BackupSync: store.SyncOff, Placement: "any",
-		Mesh: "auto", MaxHops: 16,
+		Mesh: "auto", MaxHops: 16, DataSync: dataSync(100 * time.Millisecond), OnStop: "handover",
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
 	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -164,6 +164,11 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"MAX_BODY", "99999999999999999999EiB", "64MiB"},
 		{"MAX_CONNS", "0", "a whole number"},
 		{"MAX_CONNS", "many", "a whole number"},
+		{"DATA_SYNC", "0s", `"always", or a duration`},
+		{"DATA_SYNC", "2m", "up to 1m"},
+		{"DATA_SYNC", "never", "such as 100ms"},
+		{"ON_STOP", "leave", `"handover" or "keep"`},
+		{"ON_STOP", "keep", "set PEERSTATE_DATA_DIR too"},
 		{"MESH", "ring", `"auto" or "manual"`},
 		{"MAX_HOPS", "0", "from 1 to 64"},
 		{"MAX_HOPS", "65", "from 1 to 64"},
