@@ -77,6 +77,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_BACKUP_SYNC=Strict
 		PEERSTATE_BACKUP_PLACEMENT=other-site
 		PEERSTATE_DRAIN_TIMEOUT=1m
+		PEERSTATE_DATA_DIR=/var/lib/peerstate
+		PEERSTATE_DATA_SYNC=Always
+		PEERSTATE_ON_STOP=Keep
 		PEERSTATE_CONTROL=/tmp/here.sock
 		PEERSTATE_MAX_BODY=1 MB
 		PEERSTATE_MAX_CONNS=7
@@ -90,7 +93,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Backups: 2, BackupSync: store.SyncStrict, Placement: "other-site",
 		PeerListen: "[::]:42435", AdminListen: "localhost:0", Mesh: "manual", MaxHops: 3,
 		FetchTimeout: time.Second, MissingGrace: 2 * time.Second, LostAfter: 3 * time.Minute,
-		DrainTimeout: time.Minute, Control: "/tmp/here.sock",
+		DrainTimeout: time.Minute, Control: "/tmp/here.sock", DataDir: "/var/lib/peerstate", OnStop: "keep",
 		MaxBody: 1000000, MaxConns: 7, StatusLine: "bare", LogLevel: logLevel(slog.LevelDebug), LogFormat: "json",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
