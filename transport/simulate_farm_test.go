@@ -105,6 +105,9 @@ func simulate(t *testing.T, from string, p *plan) *simulation {
 			runs[name]++
 			c.Instance = drawFrom(p.seed, fmt.Sprint("run ", runs[name], " of ", name)).Uint64() | 1
 		}
+		if p.journals {
+			s.farm.journals = 100 * time.Millisecond
+		}
 		switch p.kind {
 		case simCrashes:
 			s.farm.sync = store.SyncStrict

@@ -43,6 +43,7 @@ type plan struct {
 	base     time.Duration   // a packet takes up to twice that, by direction
 	jitter   time.Duration   // and up to that much more
 	load     time.Duration   // how long clients begin new pages
+	journals bool            // nodes have them; those that crash come back with what they had on disk
 	troubles []trouble
 	deeds    []deed
 }
@@ -80,8 +81,8 @@ func (d deed) String() string {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, seed %d: nodes %s, %d clients each, %d sessions and %d bytes, lock wait %v, packets %v + %v, clocks %v, %v of load",
-		p.kind, p.seed, strings.Join(p.nodes, ","), p.clients, p.sessions, p.padding, p.lockWait, p.base, p.jitter, p.skew, p.load)
+	fmt.Fprintf(&b, "%s, seed %d: nodes %s, %d clients each, %d sessions and %d bytes, lock wait %v, packets %v + %v, clocks %v, %v of load, journals %v",
+		p.kind, p.seed, strings.Join(p.nodes, ","), p.clients, p.sessions, p.padding, p.lockWait, p.base, p.jitter, p.skew, p.load, p.journals)
 	for _, t := range p.troubles {
 		fmt.Fprintf(&b, "\n  %v", t)
 	}
@@ -145,6 +146,7 @@ func planOf(kind simKind, seed uint64) *plan {
 		p.sessions++
 		p.born = append(p.born, d.time(0, p.load))
 	}
+	p.journals = d.chance(0.5)
 	return p
 }
 
