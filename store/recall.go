@@ -56,6 +56,9 @@ func (st *Store) OpenJournal(o JournalOptions) error {
 		j.Delete(name)
 	}
 	st.recalled = l.count > 0
+	if got := j.Stats().Loaded; got.Damaged == 0 && got.Places == 0 && got.Rejected == 0 {
+		st.whole = st.recalled
+	}
 	if l.count > 0 || len(l.over) > 0 {
 		o.Log.Info("sessions were loaded from the journal", "sessions", l.sessions, "backups", l.backups, "notes", l.count-l.sessions-l.backups,
 			"expired", len(l.over))
@@ -82,6 +85,9 @@ func (st *Store) Journal() (s journal.Stats, ok bool) {
 
 // Recalled tells whether the store began with what a journal had.
 func (st *Store) Recalled() bool { return st.recalled }
+
+// Whole tells whether that was, as far as the journal can tell, all that an earlier run of this node had.
+func (st *Store) Whole() bool { return st.whole }
 
 // recall takes what is loaded, one record at a time.
 type recall struct {

@@ -72,6 +72,7 @@ type Store struct {
 	journal  *journal.Journal // nil: there is none
 	force    bool             // a write is answered when it is on disk
 	recalled bool             // something was loaded from it
+	whole    bool             // and nothing of it was lost
 
 	clock       clock
 	clockOffset atomic.Int64 // ns; see SetClockOffset

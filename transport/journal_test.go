@@ -248,6 +248,43 @@ func TestAFarmWhosePowerFailedHasAllItsSessionsAgain(t *testing.T) {
 	}
 }
 
+// A miss is answered again when a node is out, since a backup of what it held would be reachable: also on a node that has
+// just started, if it has its backups from its journal.
+func TestANodeThatStartsWithItsJournalNeedNotWaitForOneThatIsOut(t *testing.T) {
+	for _, disk := range []bool{true, false} {
+		t.Run(fmt.Sprint("with its disk: ", disk), func(t *testing.T) {
+			inJournalledFarm(t, 1, []string{"a", "b", "c"}, func(t *testing.T, f *farm, nodes []*testNode) {
+				a, b, c := nodes[0], nodes[1], nodes[2]
+				for i := range 20 {
+					c.put(keyOf(i), "cart", 0)
+				}
+				f.safe()
+				time.Sleep(time.Second)
+				c.kill()
+				a.kill()
+				if !disk {
+					if err := os.RemoveAll(a.data()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				a = f.again("a", b)
+				time.Sleep(12 * time.Second)
+				want := store.Unknown
+				if disk {
+					want = store.NotFound
+				}
+				f.wantAnswer("a miss", a.get("nowhere"), want, "")
+				if disk {
+					time.Sleep(time.Minute) // what is loaded is served when the holder is lost
+					for i := range 20 {
+						f.wantAnswer("get", a.get(keyOf(i)), store.OK, "cart")
+					}
+				}
+			})
+		})
+	}
+}
+
 // A node whose disk was lost comes back empty, after all were off: another one has the backups in its journal.
 func TestABackupInAJournalReplacesALostDisk(t *testing.T) {
 	inJournalledFarm(t, 1, []string{"a", "b"}, func(t *testing.T, f *farm, nodes []*testNode) {
