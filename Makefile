@@ -49,7 +49,7 @@ bench:
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m ./...
 
 # Farms in virtual time whose nodes stop, crash and lose each other: SEEDS schedules of each kind, from seed SEED (0: by
-# chance), each TIMES times; KIND=stops, crashes or splits runs one kind, and NOTE=-test.v says more of those that
+# chance), each TIMES times; KIND=stops, crashes, journals or splits runs one kind, and NOTE=-test.v says more of those that
 # fail. A seed repeats the plan, the fate of each packet and what the nodes draw by chance, but not in which order Go runs
 # what becomes ready at the same moment: some two thirds of the runs of one seed are the same, more with
 # GOMAXPROCS=1, and with TIMES above 1 it says how many were. With all kinds, a table of what farms of SIZES nodes cost in packets and bytes, too (100 nodes take a minute).

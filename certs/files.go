@@ -3,7 +3,6 @@ package certs
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -13,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"peerstate/private"
 )
 
 // The files. A CA directory holds CACert and CAKey; a node's directory the other two, and a copy of CACert.
@@ -205,15 +206,7 @@ func writeNew(dir string, files ...newFile) error {
 // writeWhole writes a file that only its owner can read, so that at any moment, also after a power cut,
 // there is either all of it or what was there before.
 func writeWhole(path string, data []byte) error {
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text())
-	err := writeForced(temporary, data)
-	if err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		if left := os.Remove(temporary); left != nil && !errors.Is(left, fs.ErrNotExist) {
-			err = fmt.Errorf("%w; and %s could not be removed", err, temporary)
-		}
+	if err := private.WriteFile(path, data); err != nil {
 		return broken(path, "see whether the disk is full, and whether you may write there", "it cannot be written: %w", bare(err))
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {
@@ -237,19 +230,6 @@ func putInPlace(path string) error {
 		return broken(path, "see whether you may write there", "%s cannot be renamed to it: %w", filepath.Base(path)+unplaced, bare(err))
 	}
 	return nil
-}
-
-// writeForced makes a new file and returns when its contents are on the disk.
-func writeForced(path string, data []byte) error {
-	f, err := createPrivate(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }
 
 // stamp is how times are shown: to the minute, in UTC, so that two machines show the same.

@@ -3,84 +3,12 @@ package certs
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
-
-// privateTo is the security descriptor of all that is written here: it belongs to the current user, and he,
-// SYSTEM and the administrators may do everything, all others nothing, whatever the directory above says.
-// flags are those of the entries: "" for files, "OICI" for directories, whose contents inherit them.
-func privateTo(flags string) (*windows.SecurityAttributes, error) {
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return nil, fmt.Errorf("find out the current user: %w", err)
-	}
-	me := user.User.Sid.String()
-	var sddl strings.Builder
-	fmt.Fprintf(&sddl, "O:%sD:P", me)
-	for _, sid := range []string{me, "SY", "BA"} {
-		fmt.Fprintf(&sddl, "(A;%s;FA;;;%s)", flags, sid)
-	}
-	descriptor, err := windows.SecurityDescriptorFromString(sddl.String())
-	if err != nil {
-		return nil, fmt.Errorf("make an access list: %w", err)
-	}
-	attributes := &windows.SecurityAttributes{SecurityDescriptor: descriptor}
-	attributes.Length = uint32(unsafe.Sizeof(*attributes))
-	return attributes, nil
-}
-
-// createPrivate makes a new file that only the current user, SYSTEM and the administrators can read. The
-// access list is there from the first moment on, not put on a file that others may have opened.
-func createPrivate(path string) (*os.File, error) {
-	attributes, err := privateTo("")
-	if err != nil {
-		return nil, err
-	}
-	name, err := windows.UTF16PtrFromString(path)
-	if err != nil {
-		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
-	}
-	handle, err := windows.CreateFile(name, windows.GENERIC_WRITE, 0, attributes,
-		windows.CREATE_NEW, windows.FILE_ATTRIBUTE_NORMAL, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
-	}
-	return os.NewFile(uintptr(handle), path), nil
-}
-
-// makePrivateDir makes a directory that only the current user, SYSTEM and the administrators can look
-// into. Those above it are made as usual, and a directory that exists stays as it is.
-func makePrivateDir(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return err
-	}
-	attributes, err := privateTo("OICI")
-	if err != nil {
-		return err
-	}
-	name, err := windows.UTF16PtrFromString(dir)
-	if err != nil {
-		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
-	}
-	err = windows.CreateDirectory(name, attributes)
-	if err == nil {
-		return nil
-	}
-	if info, serr := os.Stat(dir); serr == nil && info.IsDir() {
-		return nil
-	}
-	return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
-}
-
-// syncDir does nothing: Windows has no way to force a directory to disk, and NTFS keeps a journal of
-// renames.
-func syncDir(string) error { return nil }
 
 // Exposure says in one phrase who else can read a key file, and what to do about it. It is empty if only
 // the file's owner, the current user, SYSTEM and the administrators can.

@@ -8,6 +8,8 @@ type backup struct {
 	session // in no state
 	holder  Peer
 	keepers []Peer // who else has a copy, by the holder's word
+	loaded  bool   // from the journal: the holder does not know of this copy
+	own     bool   // loaded, and it is an earlier run of this node that held it
 }
 
 // backupExtra is how much longer than the session a backup lives at least: renewals come in batches.
@@ -69,7 +71,7 @@ func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
 	case b != nil && b.version().Compare(rec.Version()) > 0:
 		return KeepNewer
 	}
-	sh.keep(&rec, holder, rec.Keepers, now.mono)
+	sh.disk.backup(sh.keep(&rec, holder, rec.Keepers, now.mono))
 	return KeepDone
 }
 
@@ -103,10 +105,13 @@ func (st *Store) keepBurial(sh *shard, holder Peer, rec *Record, now instant) Ke
 }
 
 // keep stores a backup, in place of another. The shard is locked.
-func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) {
+func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) *backup {
 	b := sh.backups[r.Key]
 	if b != nil {
-		sh.keptBytes -= int64(len(b.key) + len(b.body))
+		sh.count(b, -1)
+		if b.own {
+			sh.disk.forgetBackup(b) // it stands there under another name
+		}
 	} else {
 		b = &backup{}
 		if sh.backups == nil {
@@ -120,13 +125,23 @@ func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) {
 		life := int64(r.Timeout) * int64(time.Minute)
 		b.expires = now + int64(r.Left) + max(life/10, int64(backupExtra))
 	}
-	b.holder, b.keepers = holder, keepers
-	sh.keptBytes += int64(len(b.key) + len(b.body))
+	b.holder, b.keepers, b.loaded, b.own = holder, keepers, false, false
+	sh.count(b, 1)
+	return b
+}
+
+// count counts a backup in (1) or out (-1).
+func (sh *shard) count(b *backup, sign int) {
+	sh.keptBytes += int64(sign * (len(b.key) + len(b.body)))
+	if b.own {
+		sh.recalled += sign
+	}
 }
 
 func (sh *shard) dropBackup(b *backup) {
 	delete(sh.backups, b.key)
-	sh.keptBytes -= int64(len(b.key) + len(b.body))
+	sh.count(b, -1)
+	sh.disk.forgetBackup(b)
 }
 
 // backup gives the backup of a key that is not expired, or nil. The shard is locked.
@@ -156,7 +171,7 @@ func (st *Store) retain(sh *shard, s *session, to Peer, now instant) {
 			others = append(others, a.out.Peer)
 		}
 	}
-	sh.keep(&r, to, others, now.mono)
+	sh.disk.backup(sh.keep(&r, to, others, now.mono))
 }
 
 // Backup is what there is to know of a backup.
@@ -164,10 +179,12 @@ type Backup struct {
 	Key     string
 	Version Version
 	Holder  Peer
+	// Loaded: it comes from this node's journal, and nobody knows of it; see PlacesOf.
+	Loaded bool
 }
 
 func (b *backup) info() Backup {
-	return Backup{Key: b.key, Version: b.version(), Holder: b.holder}
+	return Backup{Key: b.key, Version: b.version(), Holder: b.holder, Loaded: b.loaded}
 }
 
 // BackupOf gives this node's backup of a session that it does not hold.
@@ -211,12 +228,18 @@ func (st *Store) DropBackup(was Backup) {
 	}
 }
 
-// RelabelBackup notes that another node holds the session of a backup, unless it has changed meanwhile.
+// RelabelBackup notes that another node holds the session of a backup, unless it has changed meanwhile. One that was
+// loaded from the journal is dropped: the holder does not know of it, and would not say when the session ends.
 func (st *Store) RelabelBackup(was Backup, holder Peer) {
 	sh := st.shardOf(was.Key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if b := sh.backups[was.Key]; b != nil && b.info() == was {
+		if b.loaded {
+			sh.dropBackup(b)
+			return
+		}
 		b.holder = holder
+		sh.disk.backup(b)
 	}
 }

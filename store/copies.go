@@ -9,7 +9,9 @@ type copies struct {
 	since int64
 	// came is when (monotonic ns) this node became the holder, other than by creating the session.
 	came int64
-	wait chan struct{} // closed when something has become of a copy; made by who waits first
+	// placed: there is one that is not in the journal yet.
+	placed bool
+	wait   chan struct{} // closed when something has become of a copy; made by who waits first
 }
 
 // copyAt is one keeper's copy.
@@ -48,6 +50,19 @@ func (st *Store) changed(s *session, now int64) {
 		st.unsafe.Add(1)
 	}
 	st.tend(s, now)
+	if s.copies != nil {
+		s.copies.placed = false // it is written down by whoever changed it
+	}
+}
+
+// tended is tend for a session that has not changed itself: it is written down if it has got another keeper. The shard
+// is locked.
+func (st *Store) tended(sh *shard, s *session, now int64) {
+	st.tend(s, now)
+	if s.copies != nil && s.copies.placed {
+		s.copies.placed = false
+		sh.disk.session(s)
+	}
 }
 
 // tend sends a session to its keepers as far as they have not got it, chooses others where some cannot be
@@ -91,6 +106,7 @@ func (st *Store) place(s *session, now int64) {
 		if a == nil {
 			c.at = append(c.at, copyAt{out: o})
 			a = &c.at[len(c.at)-1]
+			c.placed = true
 		}
 		a.wanted = true
 		if !st.sent(s, a) {

@@ -33,6 +33,7 @@ func (st *Store) bury(sh *shard, s *session, stamp Stamp, now int64) {
 	st.changed(s, now)
 	s.wake()
 	s.idle()
+	sh.disk.session(s)
 }
 
 const (
@@ -84,6 +85,9 @@ func (st *Store) sweepShard(sh *shard) {
 		}
 		if s.copies != nil {
 			st.renew(s)
+		}
+		if sh.disk != nil && s.state == held && s.expires-s.saved > deadline(0, s.timeout)/10 {
+			sh.disk.session(s) // a request only writes the new time into the session
 		}
 		if seen++; seen%sweepChunk == 0 {
 			sh.mu.Unlock()

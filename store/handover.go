@@ -44,6 +44,7 @@ func (st *Store) freeze(s *session, to Peer, now instant) *Handover {
 		}
 	}
 	s.state, s.extra().handover = frozen, h
+	st.shardOf(s.key).disk.session(s) // with the name of the node that may have it from now on
 	return h
 }
 
@@ -90,6 +91,7 @@ func (st *Store) leave(sh *shard, s *session, to Peer, epoch uint64, now instant
 	sh.drop(s)
 	s.state, s.extra().to, s.epoch = moved, to, epoch
 	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
+	sh.disk.session(s)
 }
 
 // to is who holds a session that has arrived, by the word of its receiver.
@@ -112,7 +114,7 @@ func (st *Store) back(sh *shard, s *session, now instant) bool {
 		s.renew(now.mono) // a frozen session does not expire
 	}
 	if s.copies != nil {
-		st.tend(s, now.mono)
+		st.tended(sh, s, now.mono)
 	}
 	return true
 }
@@ -146,6 +148,7 @@ func (st *Store) conflict(sh *shard, s *session, node string, v Version, now ins
 	if v.Uninitialized {
 		s.flags |= FlagUninitialized
 	}
+	sh.disk.session(s)
 	s.wake()
 }
 
@@ -233,6 +236,7 @@ func (st *Store) promote(sh *shard, s *session, now instant) {
 	if s.copies != nil {
 		s.copies.came = now.mono
 	}
+	sh.disk.session(s)
 }
 
 // Promote serves a session here again that was on its way to a node which is out, unless it has been

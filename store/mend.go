@@ -58,7 +58,7 @@ func (st *Store) mendShard(ctx context.Context, sh *shard, limit *rate.Limiter) 
 		now := st.clock.now()
 		cost := 0
 		if s.copies != nil && !s.expired(now.mono) && st.wanting(s) {
-			st.tend(s, now.mono)
+			st.tended(sh, s, now.mono)
 			cost = min(max(len(s.body), mendEach), mendBurst)
 		}
 		if seen++; cost == 0 && seen%sweepChunk != 0 {

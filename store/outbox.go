@@ -221,7 +221,7 @@ func (p *Parcel) report(f func(a *copyAt)) {
 	}
 	a.queued = false
 	f(a)
-	st.tend(s, now)
+	st.tended(sh, s, now)
 }
 
 // Kept says that the keeper has it.
@@ -257,7 +257,7 @@ func (it item) again(st *Store) {
 	defer sh.mu.Unlock()
 	if a := st.copyOf(sh, s, it.out); a != nil {
 		a.queued = false
-		st.tend(s, now)
+		st.tended(sh, s, now)
 	}
 }
 

@@ -38,11 +38,9 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	rec := b.record(now.mono)
 	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
 	sh.dropBackup(b)
-	s.take(&rec, now.mono)
-	s.raise(st.jump(s.key, now))
-	s.floor, s.touched = s.cookie, false
-	sh.hold(s)
+	st.revive(sh, s, &rec, now)
 	st.inherit(s, &rec, Peer{}, now.mono)
+	sh.disk.session(s)
 	if s.busy != nil {
 		s.busy.to, s.busy.promises = Peer{}, nil
 		if s.busy.inquiry != nil {
@@ -55,4 +53,13 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	// Its backups are made by and by: a node's loss must not choke the others.
 	st.mendSoon()
 	return true
+}
+
+// revive makes this node the holder of a session whose last holder is gone, and may have given locks that the record
+// does not show: the cookie counter is raised beyond all that it may have given. The shard is locked.
+func (st *Store) revive(sh *shard, s *session, rec *Record, now instant) {
+	s.take(rec, now.mono)
+	s.raise(st.jump(s.key, now))
+	s.floor, s.touched = s.cookie, false
+	sh.hold(s)
 }

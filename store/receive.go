@@ -4,12 +4,16 @@ import (
 	"cmp"
 	"sync"
 	"time"
+
+	"peerstate/store/journal"
 )
 
 // Receipt is what the receiver of a hand-over answers.
 type Receipt struct {
 	Accepted bool
 	Version  Version // not accepted: the record known here that is no older; zero: none, it was refused
+
+	mark journal.Mark // accepted: see Forced
 }
 
 // farAhead is how far a stamp may be ahead of this node's clock without being counted and logged.
@@ -76,6 +80,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	if st.inherit(s, &rec, from, now.mono); s.copies != nil {
 		st.tend(s, now.mono)
 	}
+	mark := sh.disk.session(s)
 	if s.busy == nil || len(s.busy.turns) == 0 {
 		s.extra().stays = now.mono + int64(pollEvery)
 	}
@@ -85,7 +90,7 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()
-	return Receipt{Accepted: true}
+	return Receipt{Accepted: true, mark: mark}
 }
 
 // outdates: a record is no newer than what is known of its key here, and its giver is to drop it.

@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"peerstate/store/journal"
+)
 
 // Op is what a request asks for. The names are those of [MS-ASP] 3.1.5.
 type Op uint8
@@ -79,4 +83,6 @@ type Answer struct {
 	Timeout int32         // minutes: OK to Get and Acquire
 	LockAge time.Duration // Locked: how long the lock has been held
 	Body    []byte        // OK to Get and Acquire; shared, not to be changed
+
+	Mark journal.Mark // of what it changed, where there is a journal
 }

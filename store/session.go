@@ -37,6 +37,7 @@ type session struct {
 	floor   int32
 	state   state
 	touched bool
+	saved   int64 // expires, as the journal has it
 	busy    *busy
 	copies  *copies // of a session, or a deletion, that others keep backups of
 }
@@ -145,9 +146,20 @@ func (st *Store) apply(sh *shard, s *session, r *Request, now instant) Answer {
 	return a
 }
 
-// carryOut carries out a request on a session that is held and not expired, by the rules of [MS-ASP] 3.1.5 as .NET's StateRuntime.cs has them. The order of
-// the checks matters. The shard is locked.
+// carryOut carries out a request on a session that is held and not expired, and writes down what it changed. The shard
+// is locked.
 func (st *Store) carryOut(sh *shard, s *session, r *Request, now instant) Answer {
+	stamp, lock := s.stamp, s.lock
+	a := st.perform(sh, s, r, now)
+	if s.stamp != stamp || s.lock != lock {
+		a.Mark = sh.disk.session(s)
+	}
+	return a
+}
+
+// perform carries out a request by the rules of [MS-ASP] 3.1.5 as .NET's StateRuntime.cs has them. The order of
+// the checks matters. The shard is locked.
+func (st *Store) perform(sh *shard, s *session, r *Request, now instant) Answer {
 	s.renew(now.mono)
 	var a Answer
 	if s.flags&FlagUninitialized != 0 && (r.Op == Get || r.Op == Acquire || r.Op == Release) {

@@ -20,6 +20,8 @@ type shard struct {
 	created   uint64
 	backups   map[string]*backup // nil: there were none yet
 	keptBytes int64              // of their keys and bodies
+	recalled  int                // of them: sessions that an earlier run of this node held
+	disk      *disk              // nil: there is no journal
 	// abandoned: ended by the client. timedOut: ended by their own time.
 	abandoned, timedOut uint64
 
@@ -66,6 +68,9 @@ func (sh *shard) forget(s *session) {
 // expire removes a session whose time is over, or a note that is no longer needed.
 func (st *Store) expire(sh *shard, s *session) {
 	st.dropCopies(s, s.state == held)
+	if s.state != absent {
+		sh.disk.forget(s)
+	}
 	if s.state == held {
 		sh.timedOut++
 		sh.drop(s)

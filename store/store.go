@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"peerstate/store/journal"
 )
 
 // Options say how a store is to be made.
@@ -64,9 +66,15 @@ type Store struct {
 	keepers   atomic.Pointer[keepers]
 	unsafe    atomic.Int64  // sessions of which too few backups have the last change
 	unsynced  atomic.Uint64 // writes answered without
+	unforced  atomic.Uint64 // writes answered that were to wait for the disk
 	toMend    chan struct{} // with room for one
 	mending   context.CancelFunc
 	mended    sync.WaitGroup
+
+	journal  *journal.Journal // nil: there is none
+	force    bool             // a write is answered when it is on disk
+	recalled bool             // something was loaded from it
+	whole    bool             // and nothing of it was lost
 
 	clock       clock
 	clockOffset atomic.Int64 // ns; see SetClockOffset
@@ -137,9 +145,9 @@ func (st *Store) Close() {
 
 // Try answers a request at once when that needs no other node and no waiting; otherwise ok is
 // false, nothing has happened, and Do is to be called. It does not allocate but for a new session.
-// Stand-alone, ok is always true.
+// Stand-alone, ok is true but for what waits for a lock or for the disk.
 func (st *Store) Try(r *Request) (a Answer, ok bool) {
-	if st.syncs(r) {
+	if st.syncs(r) || st.force && (r.Op == Put || r.Op == Delete) {
 		return Answer{}, false
 	}
 	sh := st.shard(r.Key)
@@ -198,7 +206,7 @@ func (st *Store) create(sh *shard, s *session, r *Request, now instant) Answer {
 	sh.created++
 	sh.hold(s)
 	st.changed(s, now.mono)
-	return Answer{Stamp: s.stamp}
+	return Answer{Stamp: s.stamp, Mark: sh.disk.session(s)}
 }
 
 // Undo takes back what an answer changed when it could not be delivered: the lock of an Acquire is
@@ -215,11 +223,13 @@ func (st *Store) Undo(key []byte, a Answer) {
 	}
 	if a.Status == OK && a.Cookie != 0 && s.lock == a.Cookie {
 		s.lock = 0
+		sh.disk.session(s)
 	}
 	if a.Init && s.lock == 0 && s.stamp == a.Stamp {
 		s.flags |= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
 		st.changed(s, now.mono)
+		sh.disk.session(s)
 	}
 	st.serveTurns(sh, s, now)
 	s.idle()
@@ -243,12 +253,14 @@ type Stats struct {
 	Unsafe      int           // sessions whose last change too few other nodes have
 	UnsafeFor   time.Duration // how long the oldest such change has waited to be sent, or for its receipt
 	Unsynced    uint64        // writes that were to wait for backups and were answered, or not, without
+	Recalled    int           // of Backups: sessions that this node held itself before it started, and that are not served yet
+	Unforced    uint64        // writes that were to wait for the disk and were answered without
 }
 
 // Stats adds up the counters of all shards.
 func (st *Store) Stats() Stats {
 	x := Stats{Conflicts: st.conflicts.Load(), Ahead: st.ahead.Load(),
-		Waiting: int(st.turns.Load()), Doubts: st.doubts.count(), Unsafe: int(st.unsafe.Load()), Unsynced: st.unsynced.Load()}
+		Waiting: int(st.turns.Load()), Doubts: st.doubts.count(), Unsafe: int(st.unsafe.Load()), Unsynced: st.unsynced.Load(), Unforced: st.unforced.Load()}
 	now := st.clock.now().mono
 	for _, o := range st.keepers.Load().by {
 		if since := o.oldest(); since != 0 {
@@ -265,6 +277,7 @@ func (st *Store) Stats() Stats {
 		x.TimedOut += sh.timedOut
 		x.Backups += len(sh.backups)
 		x.BackupBytes += sh.keptBytes
+		x.Recalled += sh.recalled
 		sh.mu.Unlock()
 	}
 	return x

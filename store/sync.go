@@ -23,8 +23,11 @@ func (st *Store) syncs(r *Request) bool {
 	return st.sync != SyncOff && st.backups > 0 && (r.Op == Put || r.Op == Delete)
 }
 
-// safe waits until the backups have what a write has just stored, and gives the answer that its client gets.
+// safe waits until the disk and the backups have what a write has just stored, as far as that is asked for, and gives the answer that its client gets.
 func (st *Store) safe(ctx context.Context, r *Request, a Answer) Answer {
+	if a.Status == OK && (r.Op == Put || r.Op == Delete) {
+		st.forced(ctx, a.Mark)
+	}
 	if a.Status != OK || !st.syncs(r) {
 		return a
 	}

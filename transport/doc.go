@@ -44,6 +44,13 @@
 // (promote.go). Two nodes that were not up for each other compare what they have used meanwhile before they
 // do anything else with each other (meet.go, settle.go), so doubles are settled in bulk.
 //
+// What a node finds in its journal when it starts are backups, too: its own sessions as those of its run that is over, and
+// those that it kept for others. They are promoted like any other, its own by itself before an equal backup elsewhere is; but
+// nobody knows of these copies, and what has become of the sessions since may be known only to a node that is off. So each node
+// that had one of them or a copy of it, by the record's own list, is asked first, or is gone for good. A copy is dropped
+// as soon as somebody says that he holds the session. Until all nodes that are up have been asked the node is not
+// ready ([Mesh.Compared]).
+//
 // # A node that stops
 //
 // [Mesh.Drain] gives all sessions away, on several streams to each linked node (drain.go), and [Mesh.GoodBye]

@@ -48,6 +48,7 @@ type DrainProgress struct {
 // when there is no node that could take any; the error says how many are left. report is called about
 // once a second, and at the end.
 func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
+	m.awaitCompared(ctx)
 	m.store.Leave()
 	for _, l := range m.takers(nil) {
 		l.say(kindLeave, bye{})
@@ -91,6 +92,9 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	}
 	last := progress()
 	report(last)
+	if n := m.store.Stats().Recalled; n > 0 && last.Left == 0 {
+		return fmt.Errorf("%d sessions from the journal could not be compared with all nodes that may have them", n)
+	}
 	if last.Left > 0 && len(m.heirs(nil)) == 0 {
 		return fmt.Errorf("%d sessions could not be handed over: no other node is linked", last.Left)
 	}
@@ -98,6 +102,19 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 		return fmt.Errorf("%d of %d sessions could not be handed over", last.Left, last.Left+last.Given)
 	}
 	return nil
+}
+
+// awaitCompared waits until it is known, as far as the nodes that are up can tell, which sessions from the journal are
+// this node's to give: one that leaves promotes none.
+func (m *Mesh) awaitCompared(ctx context.Context) {
+	t := time.NewTimer(2 * m.config.Grace)
+	defer t.Stop()
+	select {
+	case <-m.compared:
+	case <-t.C:
+	case <-ctx.Done():
+	case <-m.ctx.Done():
+	}
 }
 
 // takers are the links to nodes that have not refused a session just now.
@@ -291,6 +308,7 @@ func sendGives(s *stream, batch []*store.Handover) (sent int, err error) {
 type gives struct {
 	s        *stream
 	receipts []byte
+	last     store.Receipt
 	within   time.Duration // how long the next bytes may take
 }
 
@@ -309,6 +327,7 @@ func (g *gives) flush() error {
 	if len(g.receipts) == 0 {
 		return nil
 	}
+	g.s.link.mesh.forced(g.last)
 	_, err := writeSteps(g.s, g.receipts)
 	g.receipts = g.receipts[:0]
 	return err
@@ -345,7 +364,10 @@ func (l *link) serveGives(s *stream, header []byte) error {
 			return err
 		}
 		id := store.HandoverID{Giver: g.Giver, N: g.Number}
-		back, _ := m.takeIn(l, id, rec)
+		back, got := m.takeIn(l, id, rec)
+		if got.Accepted {
+			in.last = got
+		}
 		if in.receipts, err = appendFrame(in.receipts, kindReceipt, back); err != nil {
 			return err
 		}

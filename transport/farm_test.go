@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -38,6 +39,7 @@ type farm struct {
 	lockWait time.Duration // of all nodes' stores
 	backups  int           // of each session
 	sync     store.Sync
+	journals time.Duration // how often each node's journal is forced to disk; 0: there are none, negative: always
 	clock    time.Duration // how far a machine's clock is ahead when its node starts
 	log      *logBuffer
 }
@@ -265,6 +267,11 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 	}
 	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait,
 		Backups: f.backups, Sync: f.sync, Grace: grace, Joining: true, Log: log})
+	if f.journals != 0 {
+		if err := n.store.OpenJournal(store.JournalOptions{Dir: n.data(), Farm: "farm", Node: n.name, Every: max(f.journals, 0)}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
 	c.Store = n.store
 	if n.mesh, err = New(c); err != nil {
 		f.t.Fatal(err)
@@ -286,6 +293,9 @@ func (n *testNode) stop() {
 	if !n.calm {
 		n.store.Close()
 	}
+	if err := n.store.CloseJournal(); err != nil {
+		n.farm.t.Errorf("closing the journal of %s: %v", n.name, err)
+	}
 	synctest.Wait() // its last packets have left the machine
 	if err := n.link.Close(); err != nil {
 		n.farm.t.Errorf("closing the network of %s: %v", n.name, err)
@@ -293,7 +303,28 @@ func (n *testNode) stop() {
 	delete(n.farm.nodes, n.host)
 }
 
-// kill ends a node so that nobody hears a last word from it.
+// data is where a node's journal is.
+func (n *testNode) data() string { return filepath.Join(n.farm.dir, n.host, "data") }
+
+// saveDisk copies a node's journal as it is on disk now, and gives what puts it back.
+func (n *testNode) saveDisk() (restore func()) {
+	if n.farm.journals == 0 {
+		return func() {}
+	}
+	saved := filepath.Join(n.farm.t.TempDir(), "data")
+	must := func(err error) {
+		if err != nil {
+			n.farm.t.Error(err)
+		}
+	}
+	must(os.CopyFS(saved, os.DirFS(n.data())))
+	return func() {
+		must(os.RemoveAll(n.data()))
+		must(os.CopyFS(n.data(), os.DirFS(saved)))
+	}
+}
+
+// kill ends a node so that nobody hears a last word from it, its disk neither.
 func (n *testNode) kill() {
 	addr := n.addr.String()
 	n.farm.net.mu.Lock()
@@ -302,7 +333,9 @@ func (n *testNode) kill() {
 		return from == addr || to == addr || before != nil && before(from, to)
 	}
 	n.farm.net.mu.Unlock()
+	restore := n.saveDisk() // what is written from now on, nobody hears of
 	n.stop()
+	restore()
 	synctest.Wait()
 	n.farm.net.losing(before)
 }

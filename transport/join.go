@@ -16,6 +16,7 @@ func (m *Mesh) join() {
 		m.mu.Unlock()
 		if joined {
 			m.store.Joined()
+			m.reviewSoon()
 			return
 		}
 		t := time.NewTimer(max(time.Until(m.started.Add(m.config.Grace)), 100*time.Millisecond))

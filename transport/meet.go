@@ -35,7 +35,7 @@ func (m *Mesh) meet(l *link) {
 			d = time.Since(n.apart) + meetMargin
 		}
 		parted := n.parted
-		needless := n.apart.IsZero() && !l.holds && !m.unsure
+		needless := n.apart.IsZero() && !l.holds && !m.unsure && !m.store.Recalled()
 		m.mu.Unlock()
 		var err error
 		if !needless {
@@ -133,7 +133,9 @@ func (m *Mesh) verifyBackups(l *link) error {
 				return err
 			}
 			for i, a := range answers {
-				if a.Kind == store.SettleNone || a.Kind == store.SettleMine && a.Version.Tombstone && a.Version.Compare(its[i].Version) >= 0 {
+				// It does not know of a copy that was loaded, and would not say when the session ends; it makes its own.
+				if its[i].Loaded && a.Kind != store.SettleBusy || a.Kind == store.SettleNone ||
+					a.Kind == store.SettleMine && a.Version.Tombstone && a.Version.Compare(its[i].Version) >= 0 {
 					m.store.DropBackup(its[i])
 				}
 			}

@@ -92,7 +92,8 @@ type Mesh struct {
 	changing  sync.Mutex  // held by whoever changes the files of certificates and the document
 	unwritten atomic.Bool // the document in force is not on the disk
 
-	review chan struct{} // with room for one: backups are to be looked at
+	review   chan struct{} // with room for one: backups are to be looked at
+	compared chan struct{} // see Compared
 
 	ctx    context.Context // ends when the mesh is closed
 	cancel context.CancelFunc
@@ -132,7 +133,7 @@ func New(config Config) (*Mesh, error) {
 	m := &Mesh{
 		config: config, me: config.Certs.Self().Node, log: config.Log, store: config.Store, metrics: newMetrics(), started: time.Now(),
 		nodes: map[string]*node{}, unmet: map[string]knownNode{}, conns: map[*quic.Conn]*link{}, reloaded: make(chan struct{}), change: make(chan struct{}),
-		review: make(chan struct{}, 1), resolving: map[string]bool{}, rivals: map[string]rival{},
+		review: make(chan struct{}, 1), compared: make(chan struct{}), resolving: map[string]bool{}, rivals: map[string]rival{},
 	}
 	if m.config.MaxHops == 0 {
 		m.config.MaxHops = defaultHops
@@ -184,7 +185,13 @@ func New(config Config) (*Mesh, error) {
 	}
 	if config.Backups > 0 {
 		m.wg.Go(m.backUp)
+	}
+	if config.Backups > 0 || config.Store.Recalled() {
 		m.wg.Go(m.reviewBackups)
+		m.reviewSoon()
+	}
+	if !config.Store.Recalled() {
+		close(m.compared)
 	}
 	return m, nil
 }

@@ -101,12 +101,12 @@ func (m *Mesh) cameSince(t time.Time) bool {
 // awaits tells whether a node may hold a session that nobody else knows of: it is not up, and neither
 // given up nor out. One that is out counts no more if a backup of what it held would be reachable: when no
 // more nodes are out than there are backups of each session. A node that has just started may itself be one
-// that has lost them, and waits until the others are lost. m.mu is held.
+// that has lost them, unless it has them from its journal, and waits until the others are lost. m.mu is held.
 func (m *Mesh) awaits(n *node) bool {
 	if n.way() != nil || n.gone() {
 		return false
 	}
-	if n.state != Out || m.config.Backups == 0 || time.Since(m.started) < m.config.LostAfter {
+	if n.state != Out || m.config.Backups == 0 || time.Since(m.started) < m.config.LostAfter && !m.store.Whole() {
 		return true
 	}
 	out := 0

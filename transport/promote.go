@@ -14,6 +14,10 @@ import (
 // back in a new run, or was forgotten; every node that is up has said that it does not hold it; and no node
 // is just on the way between up and out. Of several who have one, the newest is promoted, and of equal
 // ones that of the node which comes first in the session's order of keepers (store.Rank).
+//
+// What a node has loaded from its journal is promoted in the same way, its own sessions as those of its run that is
+// over. But nobody knows of these copies, and there may be newer ones: so each node that had the session
+// or a copy when it was written down is waited for, until it is asked or gone for good.
 
 // reviewPause is how long backups that could not be promoted wait for another look. It doubles each time.
 const (
@@ -61,6 +65,7 @@ func (m *Mesh) reviewBackups() {
 		case <-m.ctx.Done():
 			return
 		}
+		all := m.allMet()
 		left, promoted := 0, 0
 		vacant := map[store.Peer]bool{}
 		m.store.EachBackup(func(all []store.Backup) bool {
@@ -79,6 +84,9 @@ func (m *Mesh) reviewBackups() {
 		})
 		if promoted > 0 {
 			m.log.Info("sessions of nodes that are gone are served from their backups, here or on another node", "sessions", promoted, "left", left)
+		}
+		if all && m.ctx.Err() == nil {
+			m.sayCompared()
 		}
 		if left > 0 {
 			again.Reset(pause)
@@ -150,6 +158,9 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 // promoteOne decides about one backup by what all nodes that are up have said; false: it is to be looked at again.
 func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 	older := false
+	if b.Loaded && !m.allSettled(b, links) {
+		return false
+	}
 	by := func(p store.Peer) *compared {
 		for i, l := range links {
 			if l.node.name == p.Node && l.instance == p.Instance {
@@ -179,15 +190,18 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 			return false
 		case store.SettleMoved:
 			// Who received it has it, or has given it on, which raised the epoch. Otherwise it was asked before.
-			if to := by(a.Holder); to != nil && to.Kind != store.SettleMine && to.Version.Epoch <= a.Version.Epoch {
+			to := by(a.Holder)
+			if to != nil && to.Kind != store.SettleMine && to.Version.Epoch <= a.Version.Epoch {
 				return false
+			}
+			if to == nil && b.Loaded && a.Version.Compare(b.Version) > 0 && m.mayReturn(a.Holder.Node) {
+				return false // it may have been written there since
 			}
 		case store.SettleKept:
 			if a.up && by(a.Holder) == nil && a.Holder.Node != m.me {
 				return false // its holder is there for that node: not gone, but cut off from here
 			}
-			c := a.Version.Compare(b.Version)
-			if c > 0 || c == 0 && store.Rank(b.Key, peer.Node) > store.Rank(b.Key, m.me) {
+			if c := a.Version.Compare(b.Version); c > 0 || c == 0 && m.goesFirst(peer.Node, b, a.Holder) {
 				return false // that one promotes it
 			}
 		}
@@ -205,4 +219,61 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		m.start(func() { m.settleSoon(b.Key) })
 	}
 	return true
+}
+
+// goesFirst tells whether of two equal copies, one of which is here, that of another node is promoted: what comes from
+// the journal of the node that held the session goes first, and then the session's order of keepers. holder is whose
+// session the other copy is.
+func (m *Mesh) goesFirst(other string, b store.Backup, holder store.Peer) bool {
+	switch {
+	case b.Holder.Node == m.me:
+		return false
+	case holder.Node == other:
+		return true
+	}
+	return store.Rank(b.Key, other) > store.Rank(b.Key, m.me)
+}
+
+// allSettled tells whether each node that may have had a session since it was written to this node's journal is among
+// those that were asked, or is gone for good.
+func (m *Mesh) allSettled(b store.Backup, asked []*link) bool {
+	for _, name := range m.store.PlacesOf(b) {
+		if !slices.ContainsFunc(asked, func(l *link) bool { return l.node.name == name }) && m.mayReturn(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// mayReturn tells whether a node is known and not lost, drained or forgotten.
+func (m *Mesh) mayReturn(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[name]
+	return n != nil && !n.gone()
+}
+
+// Compared is closed when what the store has loaded from its journal has been compared with all nodes that are up, each
+// that was known being up or out by then. What waits longer waits for nodes that are not up.
+func (m *Mesh) Compared() <-chan struct{} { return m.compared }
+
+// sayCompared is called by the goroutine that reviews backups.
+func (m *Mesh) sayCompared() {
+	select {
+	case <-m.compared:
+	default:
+		close(m.compared)
+	}
+}
+
+// allMet tells whether both sides know what both hold, of all nodes that were known and are not out.
+func (m *Mesh) allMet() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, n := range m.nodes {
+		if n.way() != nil && !n.met {
+			return false
+		}
+	}
+	return m.hasJoined()
 }

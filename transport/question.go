@@ -343,11 +343,12 @@ func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(
 		return
 	}
 	id := store.HandoverID{Giver: r.Giver, N: r.Number}
-	back, here := m.takeIn(l, id, rec)
-	if here {
-		r.kind = broughtIt
+	back, got := m.takeIn(l, id, rec)
+	if got.Accepted || got.Version != (store.Version{}) {
+		r.kind = broughtIt // the store knows what the session is now: this record, or a newer one, which may be a deletion
 	}
 	tell(r)
+	m.forced(got)
 	if err := s.SetDeadline(time.Now().Add(stall)); err != nil {
 		return
 	}
@@ -363,29 +364,31 @@ func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(
 	}
 }
 
-// takeIn has the store take a session over and gives the receipt. here says that the store knows what
-// the session is now: it has taken this record, or has a newer one, which may be a deletion.
-func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back receipt, here bool) {
+// forced waits, where writes do, until a session that was received is on disk: the giver lets its own copy go.
+func (m *Mesh) forced(got store.Receipt) { m.store.Forced(m.ctx, got) }
+
+// takeIn has the store take a session over, and gives the receipt and the store's own.
+func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record) (back receipt, got store.Receipt) {
 	gate := l
 	if l.far {
 		gate = m.wayTo(store.Peer{Node: l.node.name, Instance: l.instance})
 	}
 	if gate == nil || !gate.enter() {
 		m.metrics.handover(incoming, "refused")
-		return receipt{}, false
+		return receipt{}, got
 	}
 	defer gate.gate.RUnlock()
-	got := m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
+	got = m.store.Receive(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
 	switch {
 	case got.Accepted:
 		m.metrics.handover(incoming, "received")
-		return receipt{Accepted: true}, true
+		return receipt{Accepted: true}, got
 	case got.Version != store.Version{}:
 		m.metrics.handover(incoming, "declined")
-		return receipt{Version: toVersion(got.Version)}, true
+		return receipt{Version: toVersion(got.Version)}, got
 	}
 	m.metrics.handover(incoming, "refused")
-	return receipt{}, false
+	return receipt{}, got
 }
 
 // readRecord reads the body of a session that a stream brings, from r, for as long as bytes arrive.

@@ -12,7 +12,7 @@ import (
 )
 
 // strict tells whether a plan promises that nothing at all is lost.
-func (p *plan) strict() bool { return p.kind == simStops || p.kind == simCrashes }
+func (p *plan) strict() bool { return p.kind != simSplits }
 
 // check compares what came of a plan with what its kind promises, and gives all that is wrong.
 func (s *simulation) check(t *testing.T) (wrong []string, undecided int) {
@@ -39,6 +39,9 @@ func (s *simulation) check(t *testing.T) (wrong []string, undecided int) {
 	}
 	if s.plan.strict() {
 		for _, f := range s.failed {
+			if s.plan.kind == simJournals && strings.Contains(f, "from the journal could not be compared") {
+				continue // another node that may have them was off, too; they are there when both are back
+			}
 			wrong = append(wrong, "a stop did not hand everything over: "+f)
 		}
 	}

@@ -105,8 +105,14 @@ func simulate(t *testing.T, from string, p *plan) *simulation {
 			runs[name]++
 			c.Instance = drawFrom(p.seed, fmt.Sprint("run ", runs[name], " of ", name)).Uint64() | 1
 		}
-		if p.kind == simCrashes {
+		if p.journals {
+			s.farm.journals = 100 * time.Millisecond
+		}
+		switch p.kind {
+		case simCrashes:
 			s.farm.sync = store.SyncStrict
+		case simJournals:
+			s.farm.backups, s.farm.journals = 0, -1
 		}
 		defer func() {
 			for _, n := range s.nodes {

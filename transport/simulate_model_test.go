@@ -150,7 +150,7 @@ func (v lockedValue) put(r store.Request, a store.Answer, unknown bool) (bool, l
 // outcome, and so has what got no answer. Reads without an answer changed nothing.
 func (s *simulation) operations(session int, until time.Duration) (all []porcupine.Operation) {
 	for _, op := range s.history {
-		if op.session != session || op.call > until || op.reached == refused || s.plan.kind == simCrashes && s.sawLost(op) {
+		if op.session != session || op.call > until || op.reached == refused || s.plan.crashes() && s.sawLost(op) {
 			continue
 		}
 		x := porcupine.Operation{ClientId: op.client, Input: input{r: op.r}, Call: int64(op.call), Return: int64(op.ret), Output: output{answer: op.answer}}

@@ -18,6 +18,9 @@ const (
 	// simCrashes: one node at a time loses its memory. With backups that hold each write before it is
 	// answered the same is promised, and that a lock which died with its holder can no longer write.
 	simCrashes simKind = "crashes"
+	// simJournals: nodes crash, two at a time, and are back with their disks before they are lost. Without backups, and
+	// with journals that have each write before it is answered, the same is promised.
+	simJournals simKind = "journals"
 	// simSplits: parts of the farm are cut off for longer than the grace time, and nodes crash. Each
 	// addition that is missing in the end is accounted for by a counted conflict or by a crash, and on one
 	// side of a split no lock is held twice.
@@ -40,6 +43,7 @@ type plan struct {
 	base     time.Duration   // a packet takes up to twice that, by direction
 	jitter   time.Duration   // and up to that much more
 	load     time.Duration   // how long clients begin new pages
+	journals bool            // nodes have them; those that crash come back with what they had on disk
 	troubles []trouble
 	deeds    []deed
 }
@@ -77,8 +81,8 @@ func (d deed) String() string {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, seed %d: nodes %s, %d clients each, %d sessions and %d bytes, lock wait %v, packets %v + %v, clocks %v, %v of load",
-		p.kind, p.seed, strings.Join(p.nodes, ","), p.clients, p.sessions, p.padding, p.lockWait, p.base, p.jitter, p.skew, p.load)
+	fmt.Fprintf(&b, "%s, seed %d: nodes %s, %d clients each, %d sessions and %d bytes, lock wait %v, packets %v + %v, clocks %v, %v of load, journals %v",
+		p.kind, p.seed, strings.Join(p.nodes, ","), p.clients, p.sessions, p.padding, p.lockWait, p.base, p.jitter, p.skew, p.load, p.journals)
 	for _, t := range p.troubles {
 		fmt.Fprintf(&b, "\n  %v", t)
 	}
@@ -130,6 +134,8 @@ func planOf(kind simKind, seed uint64) *plan {
 		p.planStops(d)
 	case simCrashes:
 		p.planCrashes(d)
+	case simJournals:
+		p.planJournals(d)
 	case simSplits:
 		p.planSplits(d)
 	}
@@ -140,6 +146,7 @@ func planOf(kind simKind, seed uint64) *plan {
 		p.sessions++
 		p.born = append(p.born, d.time(0, p.load))
 	}
+	p.journals = d.chance(0.5)
 	return p
 }
 
@@ -211,6 +218,24 @@ func (p *plan) planCrashes(d draw) {
 		}
 		p.deeds = append(p.deeds, p.end(d, "crash", at, back))
 		at += back + d.time(16*time.Second, 20*time.Second)
+	}
+}
+
+// crashes tells whether a plan promises something of nodes that crash.
+func (p *plan) crashes() bool { return p.kind == simCrashes || p.kind == simJournals }
+
+func (p *plan) planJournals(d draw) {
+	p.load = d.time(12*time.Second, 22*time.Second)
+	for range d.IntN(2) {
+		p.cutOff(d, 200*time.Millisecond, 4500*time.Millisecond)
+	}
+	p.weather(d, 0.05)
+	for at := d.time(time.Second, 4*time.Second); at < p.load && len(p.deeds) < 6; at += d.time(20*time.Millisecond, 6*time.Second) {
+		back := d.time(20*time.Millisecond, 3*time.Second)
+		if d.chance(0.25) {
+			back = d.time(4*time.Second, 14*time.Second) // when it is out already
+		}
+		p.deeds = append(p.deeds, p.end(d, pick(d, []string{"crash", "crash", "crash", "stop"}), at, back))
 	}
 }
 

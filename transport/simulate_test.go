@@ -29,7 +29,7 @@ import (
 var (
 	simSeeds = flag.Int("simulate.seeds", 0, "how many schedules of each kind to run; 0: as many as fit into the other tests")
 	simFirst = flag.Uint64("simulate.first", 0, "the first seed; 0: by chance with -simulate.seeds, otherwise 1")
-	simWhich = flag.String("simulate.kind", "all", "stops, crashes or splits; all: each of them")
+	simWhich = flag.String("simulate.kind", "all", "stops, crashes, journals or splits; all: each of them")
 	simTimes = flag.Int("simulate.times", 1, "how often to run each seed")
 )
 
@@ -38,6 +38,8 @@ func TestNoScheduleOfStopsAndShortFailuresLosesAnything(t *testing.T) {
 }
 
 func TestNoScheduleOfCrashesLosesWhatBackupsHold(t *testing.T) { simulateAll(t, simCrashes, 40) }
+
+func TestNoScheduleOfCrashesLosesWhatJournalsHold(t *testing.T) { simulateAll(t, simJournals, 25) }
 
 func TestEveryScheduleOfSplitsCountsWhatIsLost(t *testing.T) { simulateAll(t, simSplits, 25) }
 

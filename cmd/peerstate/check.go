@@ -35,7 +35,7 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say what is wrong with the settings, and how to mend it",
-		Long: `Looks at the settings, the ports and the certificates, as "peerstate serve" would use them,
+		Long: `Looks at the settings, the ports, the data directory and the certificates, as "peerstate serve" would use them,
 and says in plain words what is wrong and how to mend it. It changes nothing, and may be
 used while the sidecar runs. Exit code 1 if there is a problem; warnings do not count.`,
 		Example: `  peerstate check
@@ -71,6 +71,9 @@ func check(ctx context.Context, s *settings) []finding {
 	}
 	running := findRunning(ctx, s)
 	all = append(all, checkPorts(ctx, s, running)...)
+	if s.DataDir != "" {
+		all = append(all, checkDataDir(s, running != nil))
+	}
 	if s.CertDir != "" {
 		all = append(all, checkCertificates(s)...)
 		all = append(all, checkIssuer(s)...)

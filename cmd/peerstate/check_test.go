@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/store/journal"
 )
 
 // want looks for one finding of that grade with both texts.
@@ -185,4 +186,55 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 	copyFiles(t, filepath.Join(dir, stateDir), filepath.Join(i.dir, "web2", stateDir), "nodes.json")
 	found = checkPeers(t.Context(), &settings{CertDir: filepath.Join(i.dir, "web2")})
 	want(t, found, fine, "the node begins with those that it knows from before", "")
+}
+
+func TestCheckLooksAtTheDataDirectory(t *testing.T) {
+	certs := nodeDir(t, time.Now(), 365*24*time.Hour)
+	journalOf := func(farm, node string) (string, *journal.Journal) {
+		dir := t.TempDir()
+		j, err := journal.Open(dir, journal.Options{Farm: farm, Node: node, Every: time.Second}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Wait(t.Context(), j.Set("k", nil, nil)); err != nil {
+			t.Fatal(err)
+		}
+		return dir, j
+	}
+	closed := func(dir string, j *journal.Journal) string {
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	used, j := journalOf("shop", "web1")
+	defer closed(used, j)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		dir, certs string
+		grade      grade
+		what, mend string
+	}{
+		"new":             {filepath.Join(t.TempDir(), "new"), certs, doubtful, "does not exist", "the first start"},
+		"its own":         {closed(journalOf("shop", "web1")), certs, fine, "can be used", ""},
+		"empty":           {t.TempDir(), certs, fine, "can be used", ""},
+		"alone":           {closed(journalOf("", aloneNode)), "", fine, "can be used", ""},
+		"another node's":  {closed(journalOf("shop", "web2")), certs, problem, `of node "web2" in farm "shop"`, "of this node's own"},
+		"another farm's":  {closed(journalOf("bank", "web1")), certs, problem, `in farm "bank"`, "of this node's own"},
+		"from when alone": {closed(journalOf("", aloneNode)), certs, problem, "journal of another node", "of this node's own"},
+		"in use":          {used, certs, problem, "another process uses it", "stop that one"},
+		"not a directory": {file, certs, problem, "it is no directory", "of this node's own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, _ := os.ReadDir(c.dir)
+			want(t, []finding{checkDataDir(&settings{CertDir: c.certs, DataDir: c.dir}, false)}, c.grade, c.what, c.mend)
+			if after, _ := os.ReadDir(c.dir); len(after) != len(before) {
+				t.Errorf("it left %v", after)
+			}
+		})
+	}
+	want(t, []finding{checkDataDir(&settings{CertDir: certs, DataDir: used}, true)}, fine, "that runs here", "")
 }

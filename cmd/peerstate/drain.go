@@ -127,9 +127,10 @@ func (n *sidecar) forgetByCommand(_ context.Context, args url.Values, _ func(any
 // else calls it waits for the end.
 func (n *sidecar) drain(report func(transport.DrainProgress)) error {
 	n.drainOnce.Do(func() {
+		n.drained.Store(true)
 		n.enter(draining)
 		if n.mesh == nil {
-			if left := n.store.Stats().Active; left > 0 {
+			if left := n.store.Stats().Active; left > 0 && n.settings.DataDir == "" {
 				n.drainErr = fmt.Errorf("%d sessions are lost: this node runs stand-alone, and keeps them in memory only", left)
 			}
 			return
@@ -140,6 +141,9 @@ func (n *sidecar) drain(report func(transport.DrainProgress)) error {
 			n.log.Info("handing over: "+drainLine(p), "given", p.Given, "left", p.Left)
 			report(p)
 		})
+		if n.drainErr != nil && n.settings.DataDir != "" {
+			n.drainErr = fmt.Errorf("%w; they stay in the journal", n.drainErr)
+		}
 	})
 	return n.drainErr
 }

@@ -53,6 +53,9 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	n.mesh = mesh
 	n.onStop(func(ctx context.Context) error {
 		// The web server is gone by now: no session can come any more.
+		if s.OnStop == onStopKeep && !n.drained.Load() {
+			return mesh.Close()
+		}
 		if err := mesh.GoodBye(ctx); err != nil {
 			n.log.Debug("no good-bye was said", "reason", err)
 		}

@@ -17,6 +17,7 @@ func (n *sidecar) ready() (reason string, warnings []string) {
 	if n.mesh != nil {
 		warnings = n.farmWarnings()
 	}
+	warnings = append(warnings, n.journalWarnings()...)
 	return *n.phase.Load(), warnings
 }
 
@@ -66,6 +67,9 @@ func (n *sidecar) metrics() admin.Metrics {
 	}
 	if n.mesh != nil {
 		n.farmMetrics(&m)
+	}
+	if j, ok := n.store.Journal(); ok {
+		m.Journal = &admin.Journal{Bytes: j.Bytes, Unsynced: j.Unsynced, Unforced: stats.Unforced}
 	}
 	return m
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -202,5 +203,46 @@ func TestTheMetricsOfARunningSidecarFollowThePracticeOfPrometheus(t *testing.T) 
 		if strings.HasPrefix(p.Metric, "peerstate_") {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
+	}
+}
+
+func TestANodeWithADataDirectoryHasItsSessionsAfterARestart(t *testing.T) {
+	data := "PEERSTATE_DATA_DIR=" + filepath.Join(t.TempDir(), "new")
+	ask := func(r running, request string) string {
+		nc, err := net.Dial("tcp", r.web)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if _, err := io.WriteString(nc, request); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, 12)
+		if _, err := io.ReadFull(nc, answer); err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	r := startSidecar(t, data)
+	if got := ask(r, "PUT %2fapp%2fid HTTP/1.1\r\nTimeout:20\r\nContent-Length:4\r\n\r\ncart"); got != "HTTP/1.1 200" {
+		t.Fatal(got)
+	}
+	if _, body := r.get(t, "/metrics"); !strings.Contains(body, "\npeerstate_journal_bytes ") || !strings.Contains(body, "\npeerstate_journal_unsynced_bytes ") {
+		t.Errorf("no metrics of the journal in\n%s", body)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(r.log.String(), "lost") {
+		t.Errorf("the log says\n%s", r.log)
+	}
+	r = startSidecar(t, data)
+	if got := ask(r, "GET %2fapp%2fid HTTP/1.1\r\n\r\n"); got != "HTTP/1.1 200" {
+		t.Error(got)
+	}
+	s := mustSettings(t, "", data, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=")
+	err := serve(t.Context(), s, slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), "PEERSTATE_DATA_DIR") || !strings.Contains(err.Error(), "another process uses it") {
+		t.Errorf("a second one on the same directory: %v", err)
 	}
 }

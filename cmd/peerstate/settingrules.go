@@ -37,6 +37,9 @@ func (s *settings) contradictions() (wrong wrongSettings) {
 		say("PEERSTATE_LOCK_WAIT is %q: it should be below PEERSTATE_FETCH_TIMEOUT (%v), the longest that a request waits",
 			s.value("LockWait"), s.FetchTimeout)
 	}
+	if s.OnStop == onStopKeep && s.DataDir == "" {
+		say("PEERSTATE_ON_STOP is \"keep\" without PEERSTATE_DATA_DIR: sessions are kept in the journal, so set PEERSTATE_DATA_DIR too")
+	}
 	if clash(s.Listen, s.AdminListen) {
 		say("PEERSTATE_ADMIN_LISTEN is %q, the same port as PEERSTATE_LISTEN: it should be another, such as 127.0.0.1:42426",
 			s.value("AdminListen"))
@@ -59,6 +62,9 @@ func (s *settings) doubts() (warnings []string) {
 	}
 	if s.CertDir == "" && s.given("PeerListen") {
 		say("PEERSTATE_PEER_LISTEN has no effect without PEERSTATE_CERT_DIR")
+	}
+	if s.DataDir == "" && s.given("DataSync") {
+		say("PEERSTATE_DATA_SYNC has no effect without PEERSTATE_DATA_DIR")
 	}
 	if s.BackupSync != store.SyncOff && s.Backups == 0 {
 		say("PEERSTATE_BACKUP_SYNC is %q and has no effect with PEERSTATE_BACKUPS=0", s.value("BackupSync"))

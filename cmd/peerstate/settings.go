@@ -40,6 +40,9 @@ type settings struct {
 	Backups      backups       `env:"BACKUPS" envDefault:"1" doc:"copies of each session on other nodes; 0: none"`
 	BackupSync   store.Sync    `env:"BACKUP_SYNC" envDefault:"off" doc:"on: a write is answered when its backups have it, or after 1 s, or at once when no other node is linked; strict: then the client gets an error; off: at once"`
 	Placement    placement     `env:"BACKUP_PLACEMENT" envDefault:"any" doc:"where backups should be: any, other-site or same-site"`
+	DataDir      string        `env:"DATA_DIR" envDefault:"" empty:"memory only" doc:"directory for the journal: sessions survive a crash, a power cut and a restart; empty: memory only"`
+	DataSync     dataSync      `env:"DATA_SYNC" envDefault:"100ms" doc:"how often the journal is forced to disk; always: before a write is answered"`
+	OnStop       onStop        `env:"ON_STOP" envDefault:"handover" doc:"handover: a stop hands the sessions over to the other nodes; keep: it leaves them in the journal"`
 	MaxBody      byteSize      `env:"MAX_BODY" envDefault:"64MiB" doc:"largest single session"`
 	MaxConns     count         `env:"MAX_CONNS" envDefault:"10000" doc:"connections from web servers"`
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"30s" doc:"time for handing sessions over on a stop"`

@@ -47,7 +47,7 @@ func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
 		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, CertLife: certLife(90 * 24 * time.Hour), Backups: 1, BackupSync: store.SyncOff, Placement: "any",
-		Mesh: "auto", MaxHops: 16,
+		Mesh: "auto", MaxHops: 16, DataSync: dataSync(100 * time.Millisecond), OnStop: "handover",
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
 	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -77,6 +77,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_BACKUP_SYNC=Strict
 		PEERSTATE_BACKUP_PLACEMENT=other-site
 		PEERSTATE_DRAIN_TIMEOUT=1m
+		PEERSTATE_DATA_DIR=/var/lib/peerstate
+		PEERSTATE_DATA_SYNC=Always
+		PEERSTATE_ON_STOP=Keep
 		PEERSTATE_CONTROL=/tmp/here.sock
 		PEERSTATE_MAX_BODY=1 MB
 		PEERSTATE_MAX_CONNS=7
@@ -90,7 +93,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Backups: 2, BackupSync: store.SyncStrict, Placement: "other-site",
 		PeerListen: "[::]:42435", AdminListen: "localhost:0", Mesh: "manual", MaxHops: 3,
 		FetchTimeout: time.Second, MissingGrace: 2 * time.Second, LostAfter: 3 * time.Minute,
-		DrainTimeout: time.Minute, Control: "/tmp/here.sock",
+		DrainTimeout: time.Minute, Control: "/tmp/here.sock", DataDir: "/var/lib/peerstate", OnStop: "keep",
 		MaxBody: 1000000, MaxConns: 7, StatusLine: "bare", LogLevel: logLevel(slog.LevelDebug), LogFormat: "json",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
@@ -164,6 +167,11 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"MAX_BODY", "99999999999999999999EiB", "64MiB"},
 		{"MAX_CONNS", "0", "a whole number"},
 		{"MAX_CONNS", "many", "a whole number"},
+		{"DATA_SYNC", "0s", `"always", or a duration`},
+		{"DATA_SYNC", "2m", "up to 1m"},
+		{"DATA_SYNC", "never", "such as 100ms"},
+		{"ON_STOP", "leave", `"handover" or "keep"`},
+		{"ON_STOP", "keep", "set PEERSTATE_DATA_DIR too"},
 		{"MESH", "ring", `"auto" or "manual"`},
 		{"MAX_HOPS", "0", "from 1 to 64"},
 		{"MAX_HOPS", "65", "from 1 to 64"},

@@ -30,6 +30,8 @@ type (
 	// lockWait may be 0, which a time-out may not.
 	lockWait    time.Duration
 	backups     int
+	dataSync    time.Duration // 0: "always"
+	onStop      string        // "handover" or "keep"
 	placement   transport.Placement
 	certLife    time.Duration
 	controlPath string // a path, or a pipe's name on Windows
@@ -53,6 +55,8 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[lockWait]():      parser(parseLockWait),
 	reflect.TypeFor[bool]():          parser(parseBool),
 	reflect.TypeFor[backups]():       parser(parseBackups),
+	reflect.TypeFor[dataSync]():      parser(parseDataSync),
+	reflect.TypeFor[onStop]():        oneOf(map[string]onStop{"handover": "handover", "keep": onStopKeep}, `"handover" or "keep"`),
 	reflect.TypeFor[store.Sync]():    oneOf(map[string]store.Sync{"off": store.SyncOff, "on": store.SyncOn, "strict": store.SyncStrict}, `"off", "on" or "strict"`),
 	reflect.TypeFor[placement](): oneOf(map[string]placement{"any": placement(transport.AnyNode), "other-site": placement(transport.OtherSite),
 		"same-site": placement(transport.SameSite)}, `"any", "other-site" or "same-site"`),
@@ -189,6 +193,23 @@ func parseLockWait(v string) (lockWait, error) {
 		return 0, errors.New("a duration with its unit, such as 400ms, or 0 for not waiting")
 	}
 	return lockWait(d), nil
+}
+
+// onStopKeep says that a stop leaves the sessions in the journal.
+const onStopKeep onStop = "keep"
+
+// longestDataSync is more than anybody means: so much may be lost in a crash.
+const longestDataSync = time.Minute
+
+func parseDataSync(v string) (dataSync, error) {
+	if strings.EqualFold(v, "always") {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 || d > longestDataSync {
+		return 0, errors.New(`"always", or a duration above 0 and up to 1m with its unit, such as 100ms`)
+	}
+	return dataSync(d), nil
 }
 
 func parseBool(v string) (bool, error) {

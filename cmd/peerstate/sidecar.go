@@ -39,6 +39,7 @@ type sidecar struct {
 	waits    prometheus.Histogram // for locks
 
 	drainOnce sync.Once
+	drained   atomic.Bool   // somebody has had the sessions handed over
 	drainErr  error         // what came of it
 	told      chan struct{} // closed when a command says that the sidecar is to stop
 	tellOnce  sync.Once
@@ -86,7 +87,7 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 			log.Error("stopping, as a part has failed", "error", err)
 		}
 	}
-	if n.store != nil {
+	if n.store != nil && s.OnStop != onStopKeep {
 		if derr := n.drain(func(transport.DrainProgress) {}); derr != nil {
 			log.Error("sessions are left behind", "error", derr)
 		}
@@ -120,8 +121,13 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	n.onStop(func(context.Context) error {
 		stopTuning()
 		n.store.Close()
-		return nil
+		return n.store.CloseJournal()
 	})
+	if s.DataDir != "" {
+		if err := n.openJournal(); err != nil {
+			return err
+		}
+	}
 	n.web = proxy.New(proxy.Config{
 		Store: n.store, MaxBody: int64(s.MaxBody), MaxConns: int(s.MaxConns),
 		BareStatusLine: s.StatusLine == "bare", Log: n.log,
@@ -155,7 +161,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 		n.serveWeb(l)
 		ready = append(ready, "listen", l.Addr().String())
 	}
-	n.enter("")
+	n.becomeReady()
 	n.log.Info("ready", ready...)
 	return nil
 }

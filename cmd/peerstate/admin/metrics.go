@@ -33,8 +33,16 @@ type Metrics struct {
 	Undone             uint64 // answers taken back as their client was gone
 	SlowClients        uint64 // cut for sending or reading too slowly
 
+	Journal      *Journal             // nil: memory only
 	Farm         *Farm                // nil: stand-alone
 	Certificates map[string]time.Time // "leaf" and "ca": when it ends
+}
+
+// Journal is what there is only with a data directory.
+type Journal struct {
+	Bytes    int64  // on disk
+	Unsynced int64  // that are not
+	Unforced uint64 // writes that were to wait for the disk and were answered without
 }
 
 // Farm is what there is only with peers.
@@ -88,6 +96,10 @@ var (
 	badRequests        = desc("bad_requests_total", "What was refused for being no request of the state protocol.")
 	undone             = desc("answers_undone_total", "Locks taken back because their client was gone before it could be told.")
 	slowClients        = desc("slow_clients_total", "Connections cut because a request or an answer took too long.")
+
+	journalBytes    = desc("journal_bytes", "Size of the journal on disk.")
+	journalUnsynced = desc("journal_unsynced_bytes", "Changes that are not on disk yet: a power cut now would take them.")
+	journalUnforced = desc("journal_unforced_total", "Writes that were to wait for the disk (PEERSTATE_DATA_SYNC=always) and were answered without.")
 
 	inDoubt       = desc("handovers_in_doubt", "Sessions of which it is not known yet whether they arrived.")
 	backupPending = desc("backup_pending", "Sessions whose last change too few other nodes have: a crash of this node now may lose it.")
@@ -167,6 +179,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(undone, m.Undone)
 	counter(slowClients, m.SlowClients)
 
+	if j := m.Journal; j != nil {
+		gauge(journalBytes, float64(j.Bytes))
+		gauge(journalUnsynced, float64(j.Unsynced))
+		counter(journalUnforced, j.Unforced)
+	}
 	if f := m.Farm; f != nil {
 		gauge(documentNumber, float64(f.Document))
 		gauge(inDoubt, float64(f.InDoubt))

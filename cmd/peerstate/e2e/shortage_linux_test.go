@@ -176,3 +176,36 @@ func TestANodeWithoutFileDescriptorsHarmsNoOtherAndRecovers(t *testing.T) {
 		return london.metric("peerstate_sessions_active")+tokyo.metric("peerstate_sessions_active") == 40
 	})
 }
+
+// A node that is to have each write on disk before it answers finds the disk full. It answers all the same, and says so.
+func TestANodeWhoseJournalHasNoRoomAnswersAndSaysSo(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only the superuser may mount a small disk")
+	}
+	f := newFarm(t)
+	london := f.journalled("london", "PEERSTATE_DATA_SYNC=always").alone()
+	london.start()
+	london.want(200, "", "PUT", "before", "cart")
+	london.stop()
+	data := filepath.Join(f.dir, "london-data")
+	fullDisk(t, data)
+	london.restart()
+	london.want(200, "cart", "GET", "before", "")
+	london.want(200, "", "PUT", "visitor", strings.Repeat("cart ", 1000))
+	london.want(200, strings.Repeat("cart ", 1000), "GET", "visitor", "")
+	f.until("counted", func() bool { return london.metric("peerstate_journal_unforced_total") > 0 })
+	if text := string(london.get("/readyz")); !strings.HasPrefix(text, "ready") || !strings.Contains(text, "warning: changes of sessions do not get to disk") {
+		t.Errorf("/readyz: %s", text)
+	}
+	if !london.logged("do not get to disk") {
+		t.Error("it does not say so")
+	}
+	if err := os.Remove(filepath.Join(data, "filler")); err != nil {
+		t.Fatal(err)
+	}
+	f.until("on disk", func() bool { return london.metric("peerstate_journal_unsynced_bytes") == 0 })
+	london.kill()
+	london.restart()
+	london.want(200, strings.Repeat("cart ", 1000), "GET", "visitor", "")
+}

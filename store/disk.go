@@ -1,0 +1,111 @@
+package store
+
+import "peerstate/store/journal"
+
+// disk puts what a shard has into the journal, under the shard's lock, so that the newest of each key is the last. The
+// bodies are not copied. A nil disk is none, and does nothing; all its methods may be called on it.
+type disk struct {
+	store   *Store
+	journal *journal.Journal
+}
+
+// session writes down what is known of a key.
+func (d *disk) session(s *session) journal.Mark {
+	if d == nil {
+		return 0
+	}
+	now := d.store.clock.now()
+	v := saved{stamp: s.stamp, deleted: s.deleted, epoch: s.epoch, timeout: s.timeout, flags: s.flags,
+		expires: wallOf(s.expires, now)}
+	switch s.state {
+	case held, frozen:
+		s.saved = s.expires
+		var room [8]Peer
+		v.kind, v.who, v.places = savedHeld, Peer{d.store.node, d.store.instance}, room[:0]
+		v.cookie, v.floor, v.touched, v.lock, v.body = s.cookie, s.floor, s.touched, s.lock, s.body
+		if s.lock != 0 {
+			v.lockedAt = max(now.wall+s.lockedAt-now.mono, 1)
+		}
+		if s.copies != nil {
+			for _, a := range s.copies.at[:min(len(s.copies.at), maxKeepers)] {
+				v.places = append(v.places, a.out.Peer)
+			}
+		}
+		if s.state == frozen {
+			v.places = append(v.places, s.busy.handover.To) // which may have it when this is read again
+		}
+	case moved:
+		v.kind, v.who = savedMoved, s.busy.to
+	case deleted:
+		v.kind = savedDeleted
+	default:
+		return d.forget(s)
+	}
+	return d.journal.Set(savedSession(s.key), v.head(), v.body)
+}
+
+// forget removes what was written of a session.
+func (d *disk) forget(s *session) journal.Mark {
+	if d == nil {
+		return 0
+	}
+	return d.journal.Delete(savedSession(s.key))
+}
+
+// backup writes a backup down.
+func (d *disk) backup(b *backup) {
+	if d == nil {
+		return
+	}
+	now := d.store.clock.now()
+	v := saved{kind: savedBackup, stamp: b.stamp, deleted: b.deleted, epoch: b.epoch, timeout: b.timeout, flags: b.flags,
+		expires: wallOf(b.expires, now), cookie: b.cookie, floor: b.floor, touched: b.touched, lock: b.lock, who: b.holder,
+		places: b.keepers[:min(len(b.keepers), mostPlaces)], body: b.body}
+	if b.lock != 0 {
+		v.lockedAt = max(now.wall+b.lockedAt-now.mono, 1)
+	}
+	if b.own {
+		v.kind = savedHeld
+	}
+	d.journal.Set(b.name(), v.head(), v.body)
+}
+
+// forgetBackup removes a backup.
+func (d *disk) forgetBackup(b *backup) {
+	if d != nil {
+		d.journal.Delete(b.name())
+	}
+}
+
+// name is under what it stands in the journal.
+func (b *backup) name() string {
+	if b.own {
+		return savedSession(b.key)
+	}
+	return savedBackupOf(b.key)
+}
+
+// wallOf is a time of the monotonic clock by the wall clock, as far as that is right; never 0 but for 0.
+func wallOf(mono int64, now instant) int64 {
+	if mono == 0 {
+		return 0
+	}
+	return max(now.wall+mono-now.mono, 1)
+}
+
+// rewrite writes down again what the disk has lost.
+func (st *Store) rewrite(name string) {
+	key, isBackup, ok := keyOfSaved(name)
+	if !ok {
+		return
+	}
+	sh := st.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if b := sh.backups[key]; b != nil && isBackup != b.own {
+		sh.disk.backup(b)
+	}
+	if s := sh.sessions[key]; s != nil && !isBackup && s.state != absent {
+		sh.disk.session(s)
+	}
+}

@@ -1,0 +1,218 @@
+package journal
+
+import (
+	"errors"
+	"io/fs"
+	"time"
+)
+
+// tidier moves what is still in force out of the segments that have the least of it, a part in each round so that no
+// round takes long, and removes them.
+type tidier struct {
+	now    *tidied // being moved; nil: none
+	reader reader
+	done   []*tidied // to be removed when what was moved is forced
+	after  time.Time // after an error it does not try before
+	buf    []byte    // kept for the next one
+	lost   []string  // keys whose records could not be read
+}
+
+// tidied is a segment that is going to be removed.
+type tidied struct {
+	number uint32
+	values []*entry // whose values in it will be gone
+}
+
+const (
+	leastLook  = 1 << 20          // bytes that a round looks at
+	idleLook   = 8 << 20          // and one without changes
+	tidyPause  = 30 * time.Second // after an error
+	worthwhile = 0.8              // a segment with more than this part in force is left alone
+)
+
+// victim is the segment to be tidied up next; 0: none.
+func (w *writer) victim() uint32 {
+	var best uint32
+	least := worthwhile
+	total := w.total
+	for n, s := range w.segments {
+		if s.tidied {
+			total -= s.size
+		}
+		if s.file != nil || s.tidied { // it is the newest, or this round has written to it
+			continue
+		}
+		if s.live == 0 || s.damaged {
+			return n
+		}
+		if part := float64(s.live) / float64(s.size); part < least {
+			best, least = n, part
+		}
+	}
+	if total <= 2*w.live+w.sizes.slack {
+		return 0
+	}
+	return best
+}
+
+// untidy says whether there is something to be tidied up now.
+func (w *writer) untidy(now time.Time) bool {
+	return !now.Before(w.tidier.after) && (w.tidier.now != nil || w.victim() != 0)
+}
+
+// copySome looks at more than there were bytes of changes: else garbage would grow faster than it goes.
+func (w *writer) copySome(given int64, now time.Time) error {
+	quota := max(leastLook, 4*given)
+	if given == 0 {
+		quota = idleLook
+	}
+	t := &w.tidier
+	for quota > 0 && w.untidy(now) {
+		if t.now == nil && !w.beginTidying(w.victim(), now) {
+			return nil
+		}
+		at := t.reader.at
+		if err := w.copyNext(); err != nil {
+			return err
+		}
+		quota -= t.reader.at - at
+	}
+	return nil
+}
+
+// copyNext moves the next record if it is in force.
+func (w *writer) copyNext() error {
+	t := &w.tidier
+	h, key, value, ok := t.reader.next()
+	if !ok {
+		t.done = append(t.done, t.now)
+		t.now, t.reader.data = nil, nil
+		return nil
+	}
+	e := w.entries[string(key)]
+	if e == nil {
+		return nil
+	}
+	if h.kind == valueKind {
+		t.now.values = append(t.now.values, e)
+	}
+	if e.in != t.now.number || e.seq != h.seq {
+		return nil
+	}
+	return w.append(e, h.kind, h.seq, h.size(), value)
+}
+
+// makeRoom removes segments with nothing in force, for which nothing has to be written: the disk may be full.
+func (w *writer) makeRoom(now time.Time) error {
+	for n, s := range w.segments {
+		if now.Before(w.tidier.after) {
+			return nil
+		}
+		if s.live > 0 || s.file != nil || s.tidied || s.damaged || !w.beginTidying(n, now) {
+			continue
+		}
+		for w.tidier.now != nil {
+			if err := w.copyNext(); err != nil {
+				return err
+			}
+		}
+	}
+	w.tidy(now)
+	return nil
+}
+
+func (w *writer) beginTidying(n uint32, now time.Time) bool {
+	t, s := &w.tidier, w.segments[n]
+	data, err := w.disk.read(s.name(), t.buf)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		w.postpone("a file of the journal cannot be read to be tidied up", err, now)
+		return false
+	}
+	s.tidied = true
+	t.now, t.buf = &tidied{number: n}, data
+	t.reader = reader{data: data[:min(int64(len(data)), s.size)], salt: s.salt}
+	return true
+}
+
+func (w *writer) postpone(what string, err error, now time.Time) {
+	w.log.Warn(what+"; it is tried again, and until then it takes space", "error", err)
+	w.leaveTidying()
+	w.tidier.after = now.Add(tidyPause)
+}
+
+// leaveTidying begins from the start the next time. What is moved already is garbage where it was.
+func (w *writer) leaveTidying() {
+	t := &w.tidier
+	if t.now != nil {
+		t.done = append(t.done, t.now)
+	}
+	for _, v := range t.done {
+		w.segments[v.number].tidied = false
+	}
+	*t = tidier{after: t.after, buf: t.buf, lost: t.lost}
+}
+
+// tidy removes the segments of which all that counts has been moved and forced.
+func (w *writer) tidy(now time.Time) {
+	t := &w.tidier
+	if len(t.done) == 0 {
+		return
+	}
+	var err error
+	for _, v := range t.done {
+		err = errors.Join(err, w.discard(v.number, now))
+	}
+	if err == nil {
+		err = w.disk.sync()
+	}
+	if err != nil {
+		w.postpone("a file of the journal that is not needed any more cannot be removed", err, now)
+		return
+	}
+	for _, v := range t.done {
+		w.drop(v)
+	}
+	t.done = nil
+	if int64(cap(t.buf)) > 2*w.sizes.most || !w.untidy(now) {
+		t.buf = nil
+	}
+}
+
+func (w *writer) discard(n uint32, now time.Time) error {
+	s := w.segments[n]
+	if s.live > 0 {
+		w.mourn(n)
+	}
+	if s.damaged {
+		if err := w.disk.aside(asideName(now), []string{s.name()}); err != nil {
+			return err
+		}
+		w.log.Warn("a damaged file of the journal was set aside; what is whole in it was saved", "in", asideName(now))
+		return nil
+	}
+	if err := w.disk.remove(s.name()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// mourn: some records of the segment were there once and are not any more.
+func (w *writer) mourn(number uint32) {
+	before := len(w.tidier.lost)
+	for key, e := range w.entries {
+		if e.in == number {
+			w.tidier.lost = append(w.tidier.lost, key)
+			w.lose(e)
+		}
+	}
+	w.segments[number].damaged = true
+	w.log.Error("the disk has lost sessions that were written to it; those in memory are written again. See whether it is well",
+		"sessions", len(w.tidier.lost)-before)
+}
+
+// takeLost gives the keys that the disk has lost since the last call.
+func (w *writer) takeLost() []string {
+	lost := w.tidier.lost
+	w.tidier.lost = nil
+	return lost
+}

@@ -1,0 +1,443 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"peerstate/store/journal"
+)
+
+// journalled opens a store with a journal; without a farm's name it is alone.
+func journalled(t *testing.T, dir, farm string, instance uint64, every time.Duration) *Store {
+	t.Helper()
+	st := New(Options{Node: "a", Instance: instance, FetchTimeout: fetchTimeout, Backups: len(farm) % 2})
+	if err := st.OpenJournal(JournalOptions{Dir: dir, Farm: farm, Node: "a", Every: every}); err != nil {
+		st.Close()
+		t.Fatal(err)
+	}
+	return st
+}
+
+// shut closes a store, and with it writes what waits.
+func shut(t *testing.T, st *Store) {
+	t.Helper()
+	st.Close()
+	if err := check(st); err != nil {
+		t.Error(err)
+	}
+	if err := st.CloseJournal(); err != nil {
+		t.Error(err)
+	}
+}
+
+func req(st *Store, op Op, key string, cookie int32, body string) Answer {
+	r := &Request{Op: op, Key: []byte(key), Cookie: cookie, Timeout: 20, Body: []byte(body)}
+	if a, ok := st.Try(r); ok {
+		return a
+	}
+	return st.Do(context.Background(), r)
+}
+
+const often = 100 * time.Millisecond
+
+func TestANodeThatIsAloneServesAfterARestartWhatItHad(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		st := journalled(t, dir, "", 1, often)
+		for _, key := range []string{"written", "rewritten", "locked", "released", "deleted", "again", "read", "idle", "forever"} {
+			req(st, Put, key, NoCookie, "old "+key)
+		}
+		st.Try(&Request{Op: Put, Key: []byte("forever"), Cookie: NoCookie, Body: []byte("old forever")})
+		req(st, Put, "rewritten", NoCookie, "new")
+		req(st, Release, "released", req(st, Acquire, "released", NoCookie, "").Cookie, "")
+		for _, key := range []string{"deleted", "again"} {
+			req(st, Delete, key, NoCookie, "")
+		}
+		req(st, Put, "again", NoCookie, "new again")
+		empty := Request{Op: Put, Key: []byte("empty"), Cookie: NoCookie, Timeout: 20, Flags: FlagUninitialized, Body: []byte("empty")}
+		st.Try(&empty)
+		for range 5 {
+			time.Sleep(4 * time.Minute)
+			for _, key := range []string{"written", "rewritten", "released", "again", "read", "empty", "locked"} {
+				req(st, Head, key, NoCookie, "") // which is not written down each time
+			}
+		}
+		lock := req(st, Acquire, "locked", NoCookie, "")
+		time.Sleep(time.Second)
+		shut(t, st)
+
+		time.Sleep(time.Minute)
+		st = journalled(t, dir, "", 2, often)
+		if got := st.Stats(); got.Active != 8 || got.Backups != 0 {
+			t.Errorf("%+v", got)
+		}
+		for key, want := range map[string]string{"written": "old written", "rewritten": "new", "released": "old released", "again": "new again",
+			"read": "old read", "forever": "old forever", "empty": "empty"} {
+			mustBe(t, key, req(st, Get, key, NoCookie, ""), OK, want)
+		}
+		for _, key := range []string{"deleted", "idle"} {
+			mustBe(t, key, req(st, Get, key, NoCookie, ""), NotFound, "")
+		}
+		met := req(st, Acquire, "locked", NoCookie, "")
+		if met.Status != Locked || met.Cookie != lock.Cookie || met.LockAge.Round(time.Second) != time.Minute+time.Second {
+			t.Errorf("the lock of cookie %d is %+v", lock.Cookie, met)
+		}
+		mustBe(t, "put with that lock", req(st, Put, "locked", lock.Cookie, "new"), OK, "")
+		if got := req(st, Acquire, "locked", NoCookie, ""); got.Cookie < lock.Cookie+1<<16 {
+			t.Errorf("cookie %d after %d", got.Cookie, lock.Cookie)
+		}
+		shut(t, st)
+	})
+}
+
+func TestSessionsEndWhileTheirNodeIsOff(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		st := journalled(t, dir, "", 1, often)
+		req(st, Put, "k", NoCookie, "cart")
+		req(st, Put, "deleted", NoCookie, "cart")
+		req(st, Delete, "deleted", NoCookie, "")
+		shut(t, st)
+		time.Sleep(20 * time.Minute)
+		st = journalled(t, dir, "", 2, often)
+		mustBe(t, "get", req(st, Get, "k", NoCookie, ""), NotFound, "")
+		if _, known := st.entry("deleted"); !known {
+			t.Error("the deletion is forgotten before its time")
+		}
+		shut(t, st)
+		time.Sleep(20 * time.Minute)
+		st = journalled(t, dir, "", 3, often)
+		time.Sleep(time.Second)
+		if j, _ := st.Journal(); j.Keys != 0 || st.entries() != 0 {
+			t.Errorf("%d keys in the journal, %d entries", j.Keys, st.entries())
+		}
+		shut(t, st)
+	})
+}
+
+func TestAClockThatIsWrongMakesNoSessionLastLongerThanItsTimeout(t *testing.T) {
+	const minute = int64(time.Minute)
+	now := instant{mono: 7, wall: 1000 * minute}
+	for name, c := range map[string]struct {
+		expires, lockedAt int64
+		left, age         time.Duration
+	}{
+		"as it was":                {1010 * minute, 990 * minute, 10 * time.Minute, 10 * time.Minute},
+		"set back since":           {5000 * minute, 4990 * minute, 20 * time.Minute, 0},
+		"set far ahead since":      {10 * minute, 9 * minute, 0, 991 * time.Minute},
+		"far ahead when it was on": {most63, most63, 20 * time.Minute, 0},
+	} {
+		v := saved{kind: savedHeld, stamp: 1, timeout: 20, cookie: 1, lock: 1, expires: c.expires, lockedAt: c.lockedAt}
+		if r := v.record("k", now); r.Left != c.left || r.LockAge != c.age {
+			t.Errorf("%s: %v left, locked for %v; want %v, %v", name, r.Left, r.LockAge, c.left, c.age)
+		}
+	}
+}
+
+// In a farm nothing that is loaded is served or denied before it has been compared.
+func TestInAFarmWhatIsLoadedIsABackupAtFirst(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		st := journalled(t, dir, "f", 1, often)
+		b, c := Peer{"b", 5}, Peer{"c", 6}
+		st.SetKeepers([]Keeper{{Peer: b, Preferred: true, Linked: true}})
+		for _, key := range []string{"mine", "locked", "given", "deleted", "frozen"} {
+			req(st, Put, key, NoCookie, key)
+		}
+		lock := req(st, Acquire, "locked", NoCookie, "")
+		req(st, Delete, "deleted", NoCookie, "")
+		given := st.Asked(t.Context(), c, Question{Key: "given", Want: Move})
+		given.Handover.Received()
+		frozen := st.Asked(t.Context(), c, Question{Key: "frozen", Want: Move})
+		kept := Record{Key: "kept", Stamp: 5, Timeout: 20, Left: time.Minute, Cookie: 1, Keepers: []Peer{c}, Body: []byte("kept")}
+		if got := st.Keep(b, ParcelCopy, kept); got != KeepDone {
+			t.Fatal(got)
+		}
+		time.Sleep(time.Second)
+		frozen.Handover.Declined(Version{})
+		shut(t, st)
+
+		st = journalled(t, dir, "f", 2, often)
+		st.Join(nobody{})
+		if got := st.Stats(); got.Active != 0 || got.Backups != 5 || got.Recalled != 3 {
+			t.Errorf("%+v", got)
+		}
+		for key, want := range map[string]struct {
+			holder Peer
+			places []string
+		}{
+			"mine": {Peer{"a", 1}, []string{"b"}}, "locked": {Peer{"a", 1}, []string{"b"}}, "frozen": {Peer{"a", 1}, []string{"b", "c"}},
+			"given": {c, []string{"c", "b"}}, "kept": {b, []string{"b", "c"}},
+		} {
+			got, ok := st.BackupOf(key)
+			if !ok || got.Holder != want.holder || !got.Loaded || !slices.Equal(st.PlacesOf(got), want.places) {
+				t.Errorf("%s: %+v, %v at %v, want %+v", key, got, ok, st.PlacesOf(got), want)
+			}
+			mustBe(t, key, req(st, Get, key, NoCookie, ""), Unknown, "")
+		}
+		if got := st.Settle("given", Version{}, ""); got.Kind != SettleKept || got.Holder != c {
+			t.Errorf("of what it gave away it says %+v", got)
+		}
+		if got := st.Asked(t.Context(), c, Question{Key: "given", Want: Locate}); got.Kind != ReplyMoved || got.Node != "c" || got.Instance != c.Instance {
+			t.Errorf("of what it gave away it says %+v", got)
+		}
+		if got := st.Settle("deleted", Version{Stamp: 1}, "b"); got.Kind != SettleMine || !got.Version.Tombstone {
+			t.Errorf("of what it deleted it says %+v", got)
+		}
+		for _, key := range []string{"mine", "locked"} {
+			backup, _ := st.BackupOf(key)
+			if !st.PromoteBackup(backup) {
+				t.Fatal("not promoted")
+			}
+		}
+		mustBe(t, "mine", req(st, Get, "mine", NoCookie, ""), OK, "mine")
+		if got := req(st, Get, "locked", NoCookie, ""); got.Status != Locked || got.Cookie != lock.Cookie {
+			t.Errorf("the lock of cookie %d is %+v", lock.Cookie, got)
+		}
+		if got := req(st, Acquire, "mine", NoCookie, ""); got.Cookie <= 1<<16 {
+			t.Errorf("cookie %d", got.Cookie)
+		}
+		shut(t, st)
+	})
+}
+
+// nobody is a farm in which no question is answered.
+type nobody struct{}
+
+func (nobody) Ask(context.Context, Question) Verdict { return Verdict{} }
+func (nobody) Forward(context.Context, string, *Request) (Answer, error) {
+	return Answer{}, ErrNotHere
+}
+
+// Whatever is written, locked, moved, deleted, kept and expires on several nodes: what stands in each journal is what
+// the node knows.
+func TestTheJournalHasWhatTheStoreHas(t *testing.T) {
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			inKeeping(t, 1, []string{"a", "b", "c"}, func(t *testing.T, k *keeping) {
+				draw := rand.New(rand.NewPCG(seed, 0))
+				for _, n := range k.nodes {
+					n.lockWait = 0
+					if err := n.OpenJournal(JournalOptions{Dir: dir + "/" + n.name, Farm: "farm", Node: n.name, Every: often}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				locks := map[string]int32{}
+				for range 80 {
+					n, key := k.nodes[draw.IntN(3)], fmt.Sprint("k", draw.IntN(6))
+					switch draw.IntN(12) {
+					case 0, 1:
+						n.write(key, fmt.Sprint(time.Now().UnixNano()))
+					case 2:
+						n.get(key)
+					case 3:
+						if a := n.acquire(key); a.Status == OK {
+							locks[key] = a.Cookie
+						}
+					case 4:
+						n.put(key, "with the lock", locks[key])
+					case 5:
+						n.release(key, locks[key])
+					case 6:
+						n.delete(key, locks[key])
+					case 7:
+						n.insert(key, "")
+					case 8:
+						time.Sleep(time.Duration(draw.IntN(15)) * time.Minute)
+					case 9:
+						if b, ok := n.BackupOf(key); ok {
+							n.PromoteBackup(b)
+						}
+					case 10:
+						n.settle(key)
+					case 11:
+						k.deliver(func(*Parcel) KeepKind {
+							return [...]KeepKind{KeepDone, KeepDone, KeepBusy, KeepRefused}[draw.IntN(4)]
+						})
+					}
+					synctest.Wait()
+				}
+				k.wg.Wait()
+				time.Sleep(sweepRound + sweepEvery) // what was only read is written down by the sweeper
+				for _, n := range k.nodes {
+					n.mustBeWritten(t, dir+"/"+n.name)
+				}
+			})
+		})
+	}
+}
+
+// mustBeWritten closes the journal and compares it with what is in memory.
+func (n *node) mustBeWritten(t *testing.T, dir string) {
+	t.Helper()
+	if err := n.CloseJournal(); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]saved{}
+	j, err := journal.Open(dir, journal.Options{Farm: "farm", Node: n.name, Every: often}, func(name string, value []byte) error {
+		v, err := readSaved(value)
+		found[name] = v
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := j.Stats().Loaded; got.Rejected != 0 || got.Damaged != 0 {
+		t.Errorf("%+v", got)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+	now := n.clock.now()
+	same := func(name string, s *session, kinds ...savedKind) {
+		v, ok := found[name]
+		delete(found, name)
+		switch {
+		case !ok || !slices.Contains(kinds, v.kind):
+			t.Errorf("%s: %v is written as %+v (%v)", n.name, s, v, ok)
+		case v.stamp != s.stamp || v.kind != savedDeleted && (v.epoch != s.epoch || v.deleted != s.deleted || v.flags != s.flags):
+			t.Errorf("%s: %v, deleted %d, flags %d is written as %+v", n.name, s, s.deleted, s.flags, v)
+		case v.kind == savedHeld || v.kind == savedBackup:
+			if v.lock != s.lock || v.cookie != s.cookie || v.floor != s.floor || v.touched != s.touched || string(v.body) != string(s.body) || v.timeout != s.timeout {
+				t.Errorf("%s: %+v is written as %+v", n.name, s, v)
+			}
+			if late := wallOf(s.expires, now) - v.expires; late < 0 || late > deadline(0, s.timeout)/10 {
+				t.Errorf("%s: %v expires %v later than is written", n.name, s, time.Duration(late))
+			}
+		}
+	}
+	for i := range n.shards {
+		for _, s := range n.shards[i].sessions {
+			switch s.state {
+			case held, frozen:
+				same(savedSession(s.key), s, savedHeld)
+			case moved:
+				same(savedSession(s.key), s, savedMoved)
+			case deleted:
+				same(savedSession(s.key), s, savedDeleted)
+			}
+		}
+		for _, b := range n.shards[i].backups {
+			same(savedBackupOf(b.key), &b.session, savedBackup)
+		}
+	}
+	for name, v := range found {
+		t.Errorf("%s: %q stands in the journal and is not known: %+v", n.name, name, v)
+	}
+}
+
+func TestAWriteThatIsToWaitIsOnDiskWhenItIsAnswered(t *testing.T) {
+	dir, copies := t.TempDir(), t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		st := journalled(t, dir, "", 1, 0)
+		for i := range 20 {
+			key := fmt.Sprint("k", i%3)
+			mustBe(t, "put", req(st, Put, key, NoCookie, fmt.Sprint("cart ", i)), OK, "")
+			// What is on disk at this moment is what a kill would leave.
+			at := fmt.Sprint(copies, "/", i)
+			if err := os.CopyFS(at, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			left := journalled(t, at, "", 2, often)
+			mustBe(t, "get after a kill", req(left, Get, key, NoCookie, ""), OK, fmt.Sprint("cart ", i))
+			shut(t, left)
+		}
+		mustBe(t, "delete", req(st, Delete, "k0", NoCookie, ""), OK, "")
+		if err := os.CopyFS(copies+"/deleted", os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		left := journalled(t, copies+"/deleted", "", 2, often)
+		mustBe(t, "get after a kill", req(left, Get, "k0", NoCookie, ""), NotFound, "")
+		shut(t, left)
+		if n := st.Stats().Unforced; n != 0 {
+			t.Errorf("%d writes were not forced", n)
+		}
+		shut(t, st)
+	})
+}
+
+func TestWhatTheDiskHasLostIsWrittenAgain(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		st := journalled(t, dir, "f", 1, often)
+		st.Join(nobody{})
+		req(st, Put, "mine", NoCookie, "mine")
+		st.Keep(Peer{"b", 2}, ParcelCopy, Record{Key: "kept", Stamp: 5, Timeout: 20, Left: time.Minute, Cookie: 1})
+		for _, name := range []string{savedSession("mine"), savedBackupOf("kept")} {
+			st.journal.Delete(name)
+			st.rewrite(name)
+		}
+		st.rewrite("nothing")
+		shut(t, st)
+		st = journalled(t, dir, "f", 2, often)
+		if got := st.Stats(); got.Backups != 2 || got.Recalled != 1 {
+			t.Errorf("%+v", got)
+		}
+		shut(t, st)
+	})
+}
+
+func TestWhatIsNotUnderstoodIsDropped(t *testing.T) {
+	dir := t.TempDir()
+	j, err := journal.Open(dir, journal.Options{Node: "a"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := saved{kind: savedHeld, stamp: 1, cookie: 1, who: Peer{"a", 1}}
+	head := newer.head()
+	j.Set("good", newer.head(), []byte("cart"))
+	head[0] = savedVersion + 1
+	j.Set("newer", head, nil)
+	j.Set("damaged", newer.head()[:5], nil)
+	j.Set("\x01wrong", newer.head(), nil)
+	j.Set("\x00good", newer.head(), nil) // a session under the name of a backup
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	st := journalled(t, dir, "", 2, often)
+	if got, _ := st.Journal(); got.Loaded.Rejected != 4 || st.Stats().Active != 1 {
+		t.Errorf("%+v", got)
+	}
+	shut(t, st)
+}
+
+// BenchmarkALoad loads 100,000 sessions of 2 KB.
+func BenchmarkALoad(b *testing.B) {
+	const n = 100_000
+	dir := b.TempDir()
+	open := func() *Store {
+		st := New(Options{Node: "a", Instance: 1})
+		if err := st.OpenJournal(JournalOptions{Dir: dir, Node: "a", Every: often}); err != nil {
+			b.Fatal(err)
+		}
+		return st
+	}
+	end := func(st *Store) {
+		st.Close()
+		if err := st.CloseJournal(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	st := open()
+	for i := range n {
+		st.Try(&Request{Op: Put, Key: sessionKey(nil, i), Cookie: NoCookie, Timeout: 20, Body: make([]byte, 2048)})
+	}
+	end(st)
+	for b.Loop() {
+		st := open()
+		b.StopTimer()
+		if got := st.Stats().Active; got != n {
+			b.Fatalf("%d sessions", got)
+		}
+		end(st)
+		b.StartTimer()
+	}
+}
