@@ -315,6 +315,8 @@ func (n *node) mustBeWritten(t *testing.T, dir string) {
 		}
 	}
 	for i := range n.shards {
+		n.shards[i].mu.Lock()
+		defer n.shards[i].mu.Unlock()
 		for _, s := range n.shards[i].sessions {
 			switch s.state {
 			case held, frozen:
