@@ -24,7 +24,7 @@ type session struct {
 	key      string
 	body     []byte // immutable once stored
 	stamp    Stamp
-	deleted  Stamp  // the key's last deletion
+	deleted  Stamp  // the key's last deletion, or the record that Undo has taken back
 	epoch    uint64 // see Version
 	expires  int64  // monotonic ns; 0: never
 	lockedAt int64  // monotonic ns

@@ -212,7 +212,9 @@ func (st *Store) Undo(key []byte, a Answer) {
 		s.lock = 0
 	}
 	if a.Init && s.lock == 0 && s.stamp == a.Stamp {
-		s.flags |= FlagUninitialized
+		// Backups may have the record of which somebody was told, and an empty one loses to that. So it is as if that
+		// had been deleted, and this one made anew.
+		s.flags, s.deleted = s.flags|FlagUninitialized, s.stamp
 		s.stamp = st.stamp(now, s.stamp)
 		st.changed(s, now.mono)
 	}
