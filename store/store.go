@@ -25,7 +25,7 @@ type Options struct {
 	// Backups is how many other nodes are to keep a copy of each session (see SetKeepers); 0 where there
 	// are no other nodes.
 	Backups int
-	Sync    Sync // whether a write waits for them
+	Sync    Sync // whether what has changed a session waits for them
 	// Joining: the other nodes do not know of this run yet, and would not ask it for a session that is
 	// created here. So nothing is created until Joined is called.
 	Joining bool
@@ -61,7 +61,7 @@ type Store struct {
 	keepersMu sync.Mutex    // of SetKeepers
 	keepers   atomic.Pointer[keepers]
 	unsafe    atomic.Int64  // sessions of which too few backups have the last change
-	unsynced  atomic.Uint64 // writes answered without
+	unsynced  atomic.Uint64 // changes answered without
 	toMend    chan struct{} // with room for one
 	mending   context.CancelFunc
 	mended    sync.WaitGroup
@@ -144,7 +144,11 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return st.try(sh, sh.sessions[string(r.Key)], r, now, st.lockWait > 0)
+	s := sh.sessions[string(r.Key)]
+	if s != nil && s.tells(r.Op) && st.syncing() {
+		return Answer{}, false
+	}
+	return st.try(sh, s, r, now, st.lockWait > 0)
 }
 
 // try is Try under the shard's lock; s is nil where nothing is known of the key. With wait, a request
@@ -239,7 +243,7 @@ type Stats struct {
 	BackupBytes int64         // of their keys and bodies
 	Unsafe      int           // sessions whose last change too few other nodes have
 	UnsafeFor   time.Duration // how long the oldest such change has waited to be sent, or for its receipt
-	Unsynced    uint64        // writes that were to wait for backups and were answered, or not, without
+	Unsynced    uint64        // requests that were to wait for backups (see Sync) and were answered, or not, without
 }
 
 // Stats adds up the counters of all shards.
