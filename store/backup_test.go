@@ -404,3 +404,26 @@ func TestAWriteOnASessionThatIsJustMovingWaitsUntilItHasArrived(t *testing.T) {
 		}
 	})
 }
+
+// An empty record loses to one of which a client was told, and the only backup may be that one.
+func TestASessionWhoseBackupKnewOfAnAnswerThatWasTakenBackHasABackupAgain(t *testing.T) {
+	inKeeping(t, 1, []string{"a", "b"}, func(t *testing.T, k *keeping) {
+		a, b := k.nodes[0], k.nodes[1]
+		a.insert("k", "empty")
+		k.deliver(all)
+		told := a.acquire("k")
+		k.deliver(all)
+		a.Undo([]byte("k"), told)
+		k.rest()
+		k.mustBeSafe(t)
+		got := b.acquire("k")
+		if !told.Init || got.Status != OK || !got.Init {
+			t.Fatalf("the next one is told %d, initialise %v, and the one before %v", got.Status, got.Init, told.Init)
+		}
+		k.rest()
+		k.mustBeSafe(t)
+		if n := a.Stats().Conflicts + b.Stats().Conflicts; n > 0 {
+			t.Errorf("%d sessions were dropped", n)
+		}
+	})
+}

@@ -51,7 +51,7 @@ func (st *Store) Do(ctx context.Context, r *Request) Answer {
 			return st.safe(ctx, r, v.leave(a))
 		}
 		if !next(ctx) {
-			return v.leave(Answer{Status: Unknown})
+			return st.safe(ctx, r, v.leave(Answer{Status: Unknown})) // it may have been served at the last moment
 		}
 	}
 }

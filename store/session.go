@@ -24,7 +24,7 @@ type session struct {
 	key      string
 	body     []byte // immutable once stored
 	stamp    Stamp
-	deleted  Stamp  // the key's last deletion
+	deleted  Stamp  // the key's last deletion, or the record that Undo has taken back
 	epoch    uint64 // see Version
 	expires  int64  // monotonic ns; 0: never
 	lockedAt int64  // monotonic ns
@@ -162,7 +162,7 @@ func (st *Store) carryOut(sh *shard, s *session, r *Request, now instant) Answer
 func (st *Store) perform(sh *shard, s *session, r *Request, now instant) Answer {
 	s.renew(now.mono)
 	var a Answer
-	if s.flags&FlagUninitialized != 0 && (r.Op == Get || r.Op == Acquire || r.Op == Release) {
+	if s.tells(r.Op) {
 		s.flags &^= FlagUninitialized
 		s.stamp = st.stamp(now, s.stamp)
 		a.Init, a.Stamp = true, s.stamp
@@ -219,6 +219,11 @@ func (st *Store) perform(sh *shard, s *session, r *Request, now instant) Answer 
 	case Head:
 	}
 	return a
+}
+
+// tells: a request of this kind is told to initialise the session, which changes it.
+func (s *session) tells(o Op) bool {
+	return s.flags&FlagUninitialized != 0 && (o == Get || o == Acquire || o == Release)
 }
 
 // acquire locks an unlocked session with a cookie that it has never had before.

@@ -14,7 +14,7 @@ type Stamp uint64
 type Version struct {
 	Stamp         Stamp
 	Epoch         uint64 // how often the record changed hands: raised by each move and promotion
-	Deleted       Stamp  // the key's last deletion that this record knows of; 0: none
+	Deleted       Stamp  // the key's last deletion that this record knows of, see also [Store.Undo]; 0: none
 	Tombstone     bool   // the record is itself a deletion
 	Uninitialized bool   // created empty, and no client has initialised it yet
 }

@@ -29,7 +29,7 @@ type Options struct {
 	// Backups is how many other nodes are to keep a copy of each session (see SetKeepers); 0 where there
 	// are no other nodes.
 	Backups int
-	Sync    Sync // whether a write waits for them
+	Sync    Sync // whether what has changed a session waits for them
 	// Joining: the other nodes do not know of this run yet, and would not ask it for a session that is
 	// created here. So nothing is created until Joined is called.
 	Joining bool
@@ -65,7 +65,7 @@ type Store struct {
 	keepersMu sync.Mutex    // of SetKeepers
 	keepers   atomic.Pointer[keepers]
 	unsafe    atomic.Int64  // sessions of which too few backups have the last change
-	unsynced  atomic.Uint64 // writes answered without
+	unsynced  atomic.Uint64 // changes answered without
 	unforced  atomic.Uint64 // writes answered that were to wait for the disk
 	toMend    chan struct{} // with room for one
 	mending   context.CancelFunc
@@ -157,7 +157,11 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	}
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return st.try(sh, sh.sessions[string(r.Key)], r, now, st.lockWait > 0)
+	s := sh.sessions[string(r.Key)]
+	if s != nil && s.tells(r.Op) && st.syncing() {
+		return Answer{}, false
+	}
+	return st.try(sh, s, r, now, st.lockWait > 0)
 }
 
 // try is Try under the shard's lock; s is nil where nothing is known of the key. With wait, a request
@@ -226,7 +230,9 @@ func (st *Store) Undo(key []byte, a Answer) {
 		sh.disk.session(s)
 	}
 	if a.Init && s.lock == 0 && s.stamp == a.Stamp {
-		s.flags |= FlagUninitialized
+		// Backups may have the record of which somebody was told, and an empty one loses to that. So it is as if that
+		// had been deleted, and this one made anew.
+		s.flags, s.deleted = s.flags|FlagUninitialized, s.stamp
 		s.stamp = st.stamp(now, s.stamp)
 		st.changed(s, now.mono)
 		sh.disk.session(s)
@@ -252,7 +258,7 @@ type Stats struct {
 	BackupBytes int64         // of their keys and bodies
 	Unsafe      int           // sessions whose last change too few other nodes have
 	UnsafeFor   time.Duration // how long the oldest such change has waited to be sent, or for its receipt
-	Unsynced    uint64        // writes that were to wait for backups and were answered, or not, without
+	Unsynced    uint64        // requests that were to wait for backups (see Sync) and were answered, or not, without
 	Recalled    int           // of Backups: sessions that this node held itself before it started, and that are not served yet
 	Unforced    uint64        // writes that were to wait for the disk and were answered without
 }

@@ -5,30 +5,39 @@ import (
 	"time"
 )
 
-// Sync says whether a write is answered before its backups have it.
+// Sync says whether what a request has changed is answered before its backups have it: a write, and that one
+// client has been told to initialise the session. No other request waits.
 type Sync uint8
 
-// The ways to answer a write.
+// The ways to answer such a request.
 const (
-	SyncOff    Sync = iota // at once
-	SyncOn                 // when its backups have it, or after a second, or at once where no keeper is linked
-	SyncStrict             // the same, but then the outcome is Unknown, so that the client raises an error
+	SyncOff Sync = iota // at once
+	SyncOn              // when its backups have it, or after a second, or at once where no keeper is linked
+	// SyncStrict is the same, but then the outcome is Unknown: a write may have been carried out, and what a read
+	// has changed is taken back.
+	SyncStrict
 )
 
-// syncWait is the longest that a write waits for its backups.
+// syncWait is the longest that an answer waits for backups.
 const syncWait = time.Second
 
-// syncs tells whether a request's answer waits for backups.
+func (st *Store) syncing() bool { return st.sync != SyncOff && st.backups > 0 }
+
+// syncs tells whether a request is a write whose answer waits for backups.
 func (st *Store) syncs(r *Request) bool {
-	return st.sync != SyncOff && st.backups > 0 && (r.Op == Put || r.Op == Delete)
+	return (r.Op == Put || r.Op == Delete) && st.syncing()
 }
 
-// safe waits until the disk and the backups have what a write has just stored, as far as that is asked for, and gives the answer that its client gets.
+// safe waits until the disk and the backups have what a request has just changed, as far as that is asked for, and gives
+// the answer that its client gets. Who has been told to initialise a session is the only one who ever is, also after a
+// crash of its holder. So it is told when the backups know; an answer that does not come to that has told nobody, and
+// another one may be.
 func (st *Store) safe(ctx context.Context, r *Request, a Answer) Answer {
-	if a.Status == OK && (r.Op == Put || r.Op == Delete) {
+	wrote := a.Status == OK && (r.Op == Put || r.Op == Delete)
+	if wrote {
 		st.forced(ctx, a.Mark)
 	}
-	if a.Status != OK || !st.syncs(r) {
+	if !(wrote || a.Init) || !st.syncing() {
 		return a
 	}
 	ctx, cancel := context.WithTimeout(ctx, syncWait)
@@ -44,12 +53,15 @@ func (st *Store) safe(ctx context.Context, r *Request, a Answer) Answer {
 	}
 	st.unsynced.Add(1)
 	if st.sync == SyncStrict {
+		if a.Init {
+			st.Undo(r.Key, a)
+		}
 		return Answer{Status: Unknown}
 	}
 	return a
 }
 
-// backedUp tells whether the write of a stamp, or a later one, has enough backups. Otherwise it gives what to
+// backedUp tells whether the change of a stamp, or a later one, has enough backups. Otherwise it gives what to
 // wait for; nil where no keeper is linked that could have it soon.
 func (st *Store) backedUp(key string, stamp Stamp) (enough bool, changed <-chan struct{}) {
 	sh := st.shardOf(key)

@@ -297,6 +297,110 @@ func TestWithSyncBackupsEveryAnsweredWriteSurvives(t *testing.T) {
 	})
 }
 
+func TestWhoIsToldToInitialiseASessionIsToldWhenItsBackupsKnow(t *testing.T) {
+	for what, c := range map[string]struct {
+		sync    store.Sync
+		nodes   int
+		hung    bool
+		took    time.Duration
+		refused bool
+	}{
+		"off":                        {store.SyncOff, 2, false, 0, false},
+		"on":                         {store.SyncOn, 2, false, 20 * time.Millisecond, false},
+		"strict":                     {store.SyncStrict, 2, false, 20 * time.Millisecond, false},
+		"on, alone":                  {store.SyncOn, 1, false, 0, false},
+		"strict, alone":              {store.SyncStrict, 1, false, 0, true},
+		"on, and the keeper is hung": {store.SyncOn, 2, true, time.Second, false},
+		"strict, the keeper is hung": {store.SyncStrict, 2, true, time.Second, true},
+	} {
+		for _, op := range []store.Op{store.Get, store.Acquire} {
+			t.Run(fmt.Sprint(what, ", ", op), func(t *testing.T) {
+				inFarm(t, func(t *testing.T, f *farm) {
+					f.sync = c.sync
+					nodes := f.backedUp(1, []string{"a", "b"}[:c.nodes]...)
+					a := nodes[0]
+					a.insert("k", "empty")
+					if c.nodes > 1 {
+						f.safe()
+					}
+					before := a.store.Stats().Unsynced
+					if c.hung {
+						f.net.losing(func(string, string) bool { return true })
+					}
+					var got store.Answer
+					read := func() { got = a.do(store.Request{Op: op, Key: []byte("k"), Cookie: store.NoCookie}) }
+					wantTime(t, "the first read", took(read), c.took)
+					if (got.Status == store.Unknown) != c.refused || got.Init == c.refused {
+						t.Errorf("it is answered %d, initialise %v", got.Status, got.Init)
+					}
+					if n := a.store.Stats().Unsynced - before; (n > 0) != (c.hung || c.nodes == 1 && c.sync != store.SyncOff) {
+						t.Errorf("%d requests counted as not safe", n)
+					}
+					if c.refused {
+						return
+					}
+					if op == store.Acquire {
+						wantTime(t, "release", took(func() { a.release("k", got.Cookie) }), 0)
+					}
+					wantTime(t, "the next read", took(read), 0)
+					f.wantAnswer("read", got, store.OK, "empty")
+					if got.Init {
+						t.Error("a second one is told to initialise it")
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestWithSyncBackupsOnlyOneIsToldToInitialiseASessionAlsoAfterACrash(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		f.sync = store.SyncOn
+		nodes := f.backedUp(1, "a", "b", "c")
+		for i := range 30 {
+			nodes[0].insert(keyOf(i), "empty")
+			if a := nodes[0].acquire(keyOf(i)); a.Status != store.OK || !a.Init {
+				t.Fatalf("the first acquire: %d, initialise %v", a.Status, a.Init)
+			}
+		}
+		nodes[0].kill() // at once
+		time.Sleep(11 * time.Second)
+		for i := range 30 {
+			a := nodes[1+i%2].acquire(keyOf(i))
+			f.wantAnswer("acquire", a, store.OK, "empty")
+			if a.Init {
+				t.Errorf("a second one is told to initialise session %d", i)
+			}
+		}
+	})
+}
+
+// What could not be told is told to the next who asks.
+func TestWithStrictBackupsAFirstReadThatWasNotSafeIsTakenBack(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		f.sync = store.SyncStrict
+		nodes := f.backedUp(1, "a", "b")
+		a, b := nodes[0], nodes[1]
+		a.insert("k", "empty")
+		f.safe()
+		f.net.losing(func(string, string) bool { return true })
+		f.wantAnswer("acquire", a.acquire("k"), store.Unknown, "")
+		f.mend()
+		f.safe()
+		for _, n := range []*testNode{b, a} {
+			got := n.acquire("k")
+			f.wantAnswer("acquire", got, store.OK, "empty")
+			if got.Init != (n == b) {
+				t.Errorf("%s is told %v", n.name, got.Init)
+			}
+			n.release("k", got.Cookie)
+		}
+		if n := a.store.Stats().Conflicts + b.store.Stats().Conflicts; n > 0 {
+			t.Errorf("%d sessions were dropped", n)
+		}
+	})
+}
+
 func TestTwoSidesThatWereCutOffSettleInBulkWhenTheyMeet(t *testing.T) {
 	inFarm(t, func(t *testing.T, f *farm) {
 		nodes := f.backedUp(1, "a", "b")

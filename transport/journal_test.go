@@ -298,7 +298,7 @@ func TestABackupInAJournalReplacesALostDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		a = f.startOn("a", "b")
-		b = f.again("b", a)
+		f.again("b", a)
 		f.wantHeldBy(keyOf(1), "b")
 		f.wantAnswer("get", a.get(keyOf(1)), store.OK, "cart")
 	})
@@ -348,7 +348,7 @@ func TestANodeThatKeepsItsSessionsAtAStopIsWaitedFor(t *testing.T) {
 		a.stop()
 		time.Sleep(2 * time.Second)
 		f.wantAnswer("get while it is off", b.get(keyOf(1)), store.Unknown, "")
-		a = f.again("a", b)
+		f.again("a", b)
 		f.wantAnswer("get when it is back", b.get(keyOf(1)), store.OK, "cart")
 	})
 }

@@ -22,6 +22,9 @@ import (
 type lockedValue struct {
 	exists bool
 	fresh  bool // nobody has been told to initialise it
+	untold int  // not fresh any more by this read, whose client never got the answer, and not written since; 0: none
+	unsure bool // it may be fresh: what nobody was told may have died with its holder, or not
+	undo   int  // the read that has the lock, and takes it back; 0: none
 	body   string
 	cookie int32 // the last lock's
 	lock   int32 // 0: unlocked; somebody: locked, by a cookie that nobody was told
@@ -31,10 +34,13 @@ type lockedValue struct {
 
 const somebody = -1
 
-// input of an operation of the model: a request, or the crash of the node that held the session.
+// input of an operation of the model: a request, or the crash of the node that held the session, or the two halves
+// of a read of which the backups did not hear in time: it may have been carried out, and in the end it is taken back.
 type input struct {
-	r     store.Request
-	crash bool
+	r        store.Request
+	crash    bool
+	undo     int // the number of such a read; 0: it is none
+	takeBack bool
 }
 
 // output: with unknown it is not known whether the request was carried out.
@@ -66,7 +72,11 @@ func (v lockedValue) step(in input, out output) (bool, lockedValue) {
 		if v.lock != 0 {
 			v.lock, v.dead, v.wrote = 0, v.cookie, false
 		}
+		v.unsure, v.untold = v.unsure || v.untold != 0, 0
 		return true, v
+	}
+	if in.undo != 0 {
+		return true, v.tentative(in)
 	}
 	a := out.answer
 	switch in.r.Op {
@@ -75,6 +85,11 @@ func (v lockedValue) step(in input, out output) (bool, lockedValue) {
 	case store.Put:
 		return v.put(in.r, a, out.unknown)
 	case store.Release:
+		if out.unknown {
+			v.unsure = v.hush(somebody) || v.unsure // it may have been taken back
+		} else if (a.Status == store.OK || a.Init) && !v.tell(a.Init) {
+			return false, v
+		}
 		mine := v.lock == in.r.Cookie || v.lock == somebody && in.r.Cookie > v.cookie
 		switch {
 		case out.unknown:
@@ -97,32 +112,74 @@ func (v lockedValue) step(in input, out output) (bool, lockedValue) {
 	return false, v
 }
 
+// tell notes whether an answer says that the session is to be initialised. It is false if it must not say so:
+// exactly one client is told, and no other one ever after.
+func (v *lockedValue) tell(init bool) bool {
+	if v.fresh != init && !v.unsure {
+		return false
+	}
+	if v.fresh, v.unsure = false, false; init {
+		v.untold = 0
+	}
+	return true
+}
+
+// hush is tell for an answer that nobody got; false: it would not have said so. Somebody else may be told instead, but
+// only if the node that knew of it has crashed: what its backups know of stays so.
+func (v *lockedValue) hush(read int) bool {
+	if !v.exists || v.lock != 0 || !v.fresh && !v.unsure {
+		return false
+	}
+	v.fresh, v.untold, v.unsure = false, read, false
+	return true
+}
+
+// tentative is a half of a read that is taken back. Nobody was told anything by it, but meanwhile others see its lock,
+// and are not told to initialise the session. Who got there in between stays.
+func (v lockedValue) tentative(in input) lockedValue {
+	if !in.takeBack {
+		if v.hush(in.undo) && in.r.Op == store.Acquire {
+			v.lock, v.undo = somebody, in.undo
+		}
+		return v
+	}
+	if v.undo == in.undo {
+		v.lock, v.undo = 0, 0
+	}
+	if v.untold == in.undo && v.lock == 0 {
+		v.unsure, v.untold = true, 0
+	}
+	return v
+}
+
 func (v lockedValue) read(r store.Request, a store.Answer, unknown bool) (bool, lockedValue) {
 	switch {
-	case unknown: // an acquire; nobody was told the cookie
-		if v.exists && v.lock == 0 {
-			v.lock, v.fresh, v.wrote = somebody, false, true
+	case unknown: // nobody was told the cookie
+		v.hush(somebody)
+		if r.Op == store.Acquire && v.exists && v.lock == 0 {
+			v.lock, v.wrote, v.undo = somebody, true, 0
 		}
 		return true, v
 	case a.Status == store.NotFound:
 		return !v.exists, v
-	case a.Init && !v.fresh || !v.exists:
+	case !v.exists:
 		return false, v
 	case a.Status == store.Locked:
+		if a.Init && !v.tell(true) {
+			return false, v
+		}
 		if v.lock == somebody && a.Cookie > v.cookie {
 			v.lock, v.cookie = a.Cookie, a.Cookie
 		}
-		v.fresh = v.fresh && !a.Init
 		return v.lock == a.Cookie && a.Cookie != 0, v
-	case a.Status != store.OK || v.lock != 0 || string(a.Body) != v.body || v.fresh != a.Init:
+	case a.Status != store.OK || v.lock != 0 || string(a.Body) != v.body || !v.tell(a.Init):
 		return false, v
 	}
-	v.fresh = false
 	if r.Op == store.Acquire {
 		if a.Cookie <= v.cookie {
 			return false, v // given before
 		}
-		v.lock, v.cookie, v.wrote = a.Cookie, a.Cookie, true
+		v.lock, v.cookie, v.wrote, v.undo = a.Cookie, a.Cookie, true, 0
 	}
 	return true, v
 }
@@ -141,15 +198,15 @@ func (v lockedValue) put(r store.Request, a store.Answer, unknown bool) (bool, l
 	case !v.exists:
 		return true, lockedValue{exists: true, fresh: insert, body: string(r.Body), cookie: max(v.cookie, 1), wrote: true}
 	case !insert:
-		v.body, v.lock, v.wrote = string(r.Body), 0, true
+		v.body, v.lock, v.wrote, v.untold = string(r.Body), 0, true, 0
 	}
 	return true, v
 }
 
 // operations makes porcupine's history of a session up to a time. What was under way then has an unknown
-// outcome, and so has what got no answer. Reads without an answer changed nothing.
+// outcome, and so has what got no answer.
 func (s *simulation) operations(session int, until time.Duration) (all []porcupine.Operation) {
-	for _, op := range s.history {
+	for i, op := range s.history {
 		if op.session != session || op.call > until || op.reached == refused || s.plan.crashes() && s.sawLost(op) {
 			continue
 		}
@@ -158,12 +215,14 @@ func (s *simulation) operations(session int, until time.Duration) (all []porcupi
 			x.Call = int64(s.sharedSince(op))
 		}
 		if op.reached == broken || op.ret > until {
-			if op.r.Op == store.Get {
-				continue
-			}
 			x.Return, x.Output = math.MaxInt64, output{unknown: true}
 		} else if op.answer.Status == store.Unknown {
-			continue
+			if s.plan.kind != simCrashes || op.call == op.ret {
+				continue
+			}
+			x.Input, x.Return = input{r: op.r, undo: i + 1}, int64(op.ret-1)
+			all = append(all, x)
+			x.Input, x.Call, x.Return = input{r: op.r, undo: i + 1, takeBack: true}, int64(op.ret), int64(op.ret)
 		}
 		all = append(all, x)
 	}
@@ -276,6 +335,9 @@ func describe(in input, out output) string {
 		return "crash"
 	}
 	s := in.r.Op.String()
+	if in.takeBack {
+		return s + ": taken back"
+	}
 	if in.r.Cookie >= 0 {
 		s += fmt.Sprintf(" with cookie %d", in.r.Cookie)
 	}

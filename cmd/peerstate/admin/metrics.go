@@ -104,7 +104,7 @@ var (
 	inDoubt       = desc("handovers_in_doubt", "Sessions of which it is not known yet whether they arrived.")
 	backupPending = desc("backup_pending", "Sessions whose last change too few other nodes have: a crash of this node now may lose it.")
 	backupAge     = desc("backup_pending_seconds", "How long the oldest change has been waiting to be sent to a node that keeps backups, or for its receipt.")
-	backupUnsafe  = desc("backup_unsynced_total", "Writes that were to wait for their backups (PEERSTATE_BACKUP_SYNC) and had none in time.")
+	backupUnsafe  = desc("backup_unsynced_total", "Writes, and first reads of sessions to be initialised, that were to wait for their backups (PEERSTATE_BACKUP_SYNC) and had none in time.")
 	backupsKept   = desc("backups_kept", "Backups of other nodes' sessions that are kept here.")
 	backupsBytes  = desc("backups_bytes", "Keys and contents of those backups.")
 	peers         = desc("peers", "Peers by state.", "state")
