@@ -312,7 +312,7 @@ func TestABackupInAJournalReplacesALostDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		a = f.startOn("a", "b")
-		b = f.again("b", a)
+		f.again("b", a)
 		f.wantHeldBy(keyOf(1), "b")
 		f.wantSoon("get", a, keyOf(1), store.OK, "cart")
 	})
@@ -362,7 +362,7 @@ func TestANodeThatKeepsItsSessionsAtAStopIsWaitedFor(t *testing.T) {
 		a.stop()
 		time.Sleep(2 * time.Second)
 		f.wantAnswer("get while it is off", b.get(keyOf(1)), store.Unknown, "")
-		a = f.again("a", b)
+		f.again("a", b)
 		f.wantSoon("get when it is back", b, keyOf(1), store.OK, "cart")
 	})
 }
