@@ -124,6 +124,7 @@ func TestARevocationCutsANodeOffEverywhereAndItStaysOut(t *testing.T) {
 				stays("another certificate from before")
 
 				out.certify(f.ca)
+				time.Sleep(3 * dialRefused / 2) // those who were refused try again within that
 				d.reached()
 				f.linkedAgain(d)
 				out.put(keyOf(2), "cart", 0)
