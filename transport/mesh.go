@@ -173,6 +173,9 @@ func New(config Config) (*Mesh, error) {
 	m.mu.Unlock()
 	m.recall()
 	m.compareWithIssuer()
+	if !config.Store.Recalled() { // before anybody else may find so, and close it
+		close(m.compared)
+	}
 	m.wg.Go(func() { m.listen(listener) })
 	m.lookAround()
 	m.wg.Go(m.tick)
@@ -189,9 +192,6 @@ func New(config Config) (*Mesh, error) {
 	if config.Backups > 0 || config.Store.Recalled() {
 		m.wg.Go(m.reviewBackups)
 		m.reviewSoon()
-	}
-	if !config.Store.Recalled() {
-		close(m.compared)
 	}
 	return m, nil
 }
