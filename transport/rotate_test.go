@@ -376,12 +376,23 @@ func TestANodeProvesItsNewCertificateWhenNoConnectionShowsTheOldOne(t *testing.T
 		for b.Certs().Document() == nil || b.Certs().Document().Rotation.Stage != certs.Renew {
 			time.Sleep(time.Millisecond)
 		}
-		// As if the link to a could not be replaced.
-		b.mu.Lock()
-		for _, l := range b.conns {
-			l.mine, l.renewing, l.asking = "another", true, true
-		}
-		b.mu.Unlock()
+		// As if no link could be replaced, also one that is just being.
+		done := make(chan struct{})
+		defer close(done)
+		go func() {
+			for {
+				b.mu.Lock()
+				for _, l := range b.conns {
+					l.mine, l.renewing, l.asking = "another", true, true
+				}
+				b.mu.Unlock()
+				select {
+				case <-done:
+					return
+				case <-time.After(100 * time.Microsecond):
+				}
+			}
+		}()
 		to := b.Certs().Document().Rotation.To
 		for b.Certs().Self().IssuerKey != to {
 			time.Sleep(time.Millisecond)
