@@ -13,7 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"peerstate/private"
+	"peerstate/certs/private"
 )
 
 // The files. A CA directory holds CACert and CAKey; a node's directory the other two, and a copy of CACert.

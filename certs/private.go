@@ -1,6 +1,6 @@
 package certs
 
-import "peerstate/private"
+import "peerstate/certs/private"
 
 // WriteFile writes a file beside the certificates as they are written: whole, forced to disk, and
 // readable by its owner only.

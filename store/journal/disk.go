@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"peerstate/private"
+	"peerstate/certs/private"
 )
 
 // disk is the directory. Tests put disks in its place that fail and lose power.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"peerstate/private"
+	"peerstate/certs/private"
 )
 
 const (
