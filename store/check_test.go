@@ -72,7 +72,10 @@ func (st *Store) checkShard(sh *shard) error {
 		}
 		if s.holds() {
 			held++
-			bytes += int64(len(s.key) + len(s.body))
+			bytes += s.size()
+			if s.size() > sh.largest {
+				errs = append(errs, fmt.Errorf("%v has %d bytes, the largest is said to have %d", s, s.size(), sh.largest))
+			}
 		}
 	}
 	var kept int64

@@ -76,12 +76,17 @@ func (st *Store) sweepShard(sh *shard) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now, seen := st.clock.now().mono, 0
+	largest := int64(0)
+	sh.swept = 0
 	for _, s := range sh.sessions {
 		if s.expired(now) {
 			st.expire(sh, s)
 		} else if b := s.busy; b != nil && now >= b.stays {
 			b.stays = 0
 			s.idle()
+		}
+		if s.state == held || s.state == frozen {
+			largest = max(largest, s.size())
 		}
 		if s.copies != nil {
 			st.renew(s)
@@ -94,6 +99,7 @@ func (st *Store) sweepShard(sh *shard) {
 			sh.mu.Lock()
 		}
 	}
+	sh.largest = max(largest, sh.swept)
 	for _, b := range sh.backups {
 		if b.expired(now) {
 			sh.dropBackup(b)

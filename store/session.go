@@ -259,6 +259,7 @@ func (s *session) refuse(a Answer, now instant) Answer {
 func (st *Store) overwrite(sh *shard, s *session, r *Request, now instant) {
 	sh.bytes += int64(len(r.Body)) - int64(len(s.body))
 	s.body = r.Body
+	sh.grown(s)
 	if s.timeout != r.Timeout {
 		s.timeout, s.flags = r.Timeout, r.Flags
 		s.renew(now.mono)

@@ -17,6 +17,8 @@ type shard struct {
 	most      int   // the most entries since the map was made: maps do not shrink by themselves
 	held      int   // how many sessions this node holds
 	bytes     int64 // of their keys and bodies
+	largest   int64 // none of them has more; the sweeper brings it down
+	swept     int64 // none has been written with more since the sweeper began with this shard
 	created   uint64
 	backups   map[string]*backup // nil: there were none yet
 	keptBytes int64              // of their keys and bodies
@@ -48,14 +50,21 @@ func (sh *shard) put(s *session) {
 func (sh *shard) hold(s *session) {
 	s.state = held
 	sh.held++
-	sh.bytes += int64(len(s.key) + len(s.body))
+	sh.bytes += s.size()
+	sh.grown(s)
+}
+
+// grown notes the size of a session that is held, for Largest.
+func (sh *shard) grown(s *session) {
+	size := s.size()
+	sh.largest, sh.swept = max(sh.largest, size), max(sh.swept, size)
 }
 
 // drop counts a session out that this node holds no longer, and lets its contents go. What the
 // entry becomes is the caller's business.
 func (sh *shard) drop(s *session) {
 	sh.held--
-	sh.bytes -= int64(len(s.key) + len(s.body))
+	sh.bytes -= s.size()
 	s.body, s.lock = nil, 0
 }
 

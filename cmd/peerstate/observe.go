@@ -30,11 +30,17 @@ func (n *sidecar) status() admin.Status {
 		UptimeSeconds: int64(time.Since(n.started).Seconds()),
 		Sessions:      admin.Sessions{Active: stats.Active, Bytes: stats.Bytes, Backups: stats.Backups},
 	}
+	for _, l := range n.store.Largest(largestShown) {
+		st.Largest = append(st.Largest, admin.Large{Hash: l.Hash, Bytes: l.Bytes})
+	}
 	if n.mesh != nil {
 		n.farmStatus(&st)
 	}
 	return st
 }
+
+// largestShown is how many of the largest sessions the status has.
+const largestShown = 10
 
 func (n *sidecar) metrics() admin.Metrics {
 	stats, web := n.store.Stats(), n.web.Metrics()

@@ -130,7 +130,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 	s.Status = func() Status {
 		return Status{
 			Node: "london", Site: "London", Farm: "shop", Version: "1.0", UptimeSeconds: 60,
-			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0},
+			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0}, Largest: []Large{{Hash: "1f2e3d4c", Bytes: 2}},
 			Peers: []Peer{
 				{Node: "tokyo", Site: "Tokyo", Addr: "10.0.0.7:42425", State: "up", RTTMillis: &rtt, Since: when,
 					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Rotation: "done", Issuer: true, Sessions: &sessions},
@@ -142,6 +142,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 	const want = `{
 		"node": "london", "site": "London", "farm": "shop", "version": "1.0", "uptime_seconds": 60,
 		"sessions": {"active": 1, "bytes": 2, "backups": 0},
+		"largest": [{"hash": "1f2e3d4c", "bytes": 2}],
 		"peers": [
 			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "hops": 0, "since": "2026-01-02T03:04:05Z",
 			 "reason": "", "cert_issuer": "0a", "cert_serial": "2b", "cert_expires": "2026-01-02T03:04:05Z", "document": 8, "rotation": "done", "issuer": true, "sessions": 3},

@@ -14,6 +14,7 @@ type Status struct {
 	Version       string       `json:"version"`
 	UptimeSeconds int64        `json:"uptime_seconds"`
 	Sessions      Sessions     `json:"sessions"`
+	Largest       []Large      `json:"largest"` // of the sessions held, the largest first
 	Peers         []Peer       `json:"peers"`
 	Certificate   *Certificate `json:"certificate"` // nil: stand-alone
 }
@@ -23,6 +24,12 @@ type Sessions struct {
 	Active  int   `json:"active"`
 	Bytes   int64 `json:"bytes"`
 	Backups int   `json:"backups"` // kept for other holders
+}
+
+// Large is one of the largest sessions, under a short hash of its key.
+type Large struct {
+	Hash  string `json:"hash"`
+	Bytes int64  `json:"bytes"` // of its key and its contents
 }
 
 // Peer is another node as this one sees it.
@@ -61,6 +68,9 @@ func status(s Source) http.HandlerFunc {
 		st := s.Status()
 		if st.Peers == nil {
 			st.Peers = []Peer{} // [] in JSON, not null
+		}
+		if st.Largest == nil {
+			st.Largest = []Large{}
 		}
 		body, err := json.MarshalIndent(st, "", "  ")
 		if err != nil {
