@@ -328,7 +328,7 @@ func (m *Mesh) introduce(ctx context.Context, l *link) error {
 			return fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
 		}
 		l.its.Store(w.Number)
-		l.instance, l.holds, l.site, l.program = w.Instance, w.Holds, plain(w.Site), plain(w.Program)
+		l.instance, l.holds, l.site, l.program, l.version = w.Instance, w.Holds, plain(w.Site), plain(w.Program), w.Version
 		return control.SetDeadline(time.Time{})
 	case kindRefuse:
 		var r refuse

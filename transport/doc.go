@@ -132,6 +132,12 @@
 // document and nowhere else: after a crash the issuer's node asks anew, and goes on. [Mesh.Sign] is the way to have the
 // issuer say anything: it hears the others first, and publishes what was said even if an error followed.
 //
+// # Nodes of two versions
+//
+// A farm is upgraded one node after the other. The two sides of a link use the highest version of the protocol that both
+// know, fields that a node does not know are skipped, and what it could not understand is not sent to it, or refused by it in a
+// way that costs nothing (versions.go).
+//
 // # What a peer may send
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),

@@ -225,10 +225,14 @@ func (m *Mesh) awaited(l *link, served bool) bool {
 	return false
 }
 
-// converse sends one frame and reads one back, within the fetch time-out.
+// converse sends one frame and reads one back, within the fetch time-out. The error is errNotSupported if the node's version
+// does not know what is asked.
 func (m *Mesh) converse(ctx context.Context, l *link, k kind, header any, want kind, back any) error {
 	ctx, cancel := context.WithTimeout(ctx, m.config.FetchTimeout)
 	defer cancel()
+	if l.speaks() < k.since() {
+		return errNotSupported
+	}
 	s, err := l.open(ctx)
 	if err != nil {
 		return err
@@ -239,13 +243,13 @@ func (m *Mesh) converse(ctx context.Context, l *link, k kind, header any, want k
 		return err
 	}
 	if err := writeFrame(s, k, header); err != nil {
-		return err
+		return unsupported(err)
 	}
 	if err := expect(s, want, back); err != nil {
 		if errors.Is(err, errFrame) {
 			l.misbehaved(err)
 		}
-		return err
+		return unsupported(err)
 	}
 	m.finish(l, s)
 	return nil

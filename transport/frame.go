@@ -14,7 +14,8 @@ import (
 
 // A frame is a kind (1 byte), the length of its header (3 bytes, big-endian), the header in CBOR
 // (RFC 8949, a map with small integers as keys), and a body of as many raw bytes as the header
-// says. Keys that a reader does not know are skipped, so that a later version may add some.
+// says. Keys that a reader does not know are skipped, so that a later version may add some; what else one
+// may add, and how, stands in versions.go.
 //
 // A stream begins with the frame of whoever opened it, and that says what the stream is for:
 //
@@ -74,18 +75,13 @@ const (
 	kindCertified
 	kindConfirm
 	kindConfirmed
+	kindEnd // no kind: new ones come before it, with a line in since (versions.go)
 )
 
 const (
 	// maxHeader bounds a frame's header. A key, its longest part, is at most 8 KiB.
 	maxHeader = 32 << 10
 	maxKey    = 8 << 10
-)
-
-// Versions of the protocol that this program speaks; the higher of what both know is used.
-const (
-	minVersion = 1
-	maxVersion = 1
 )
 
 // hello introduces the dialler. Who it is stands in its certificate.

@@ -113,10 +113,11 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		return err
 	}
 	l.control, l.instance, l.holds, l.site, l.program, l.generation = control, h.Instance, h.Holds, plain(h.Site), plain(h.Program), h.Generation
+	l.version = min(h.Max, maxVersion)
 	code, text := m.judge(ctx, l, h)
 	var old *link
 	if code == 0 {
-		old, err = m.accept(l, min(h.Max, maxVersion))
+		old, err = m.accept(l)
 		switch {
 		case errors.Is(err, errLinked):
 			code, text = refusedDuplicate, linkedAlready
@@ -153,11 +154,11 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 
 // accept installs a link that was dialled by the other side, and says welcome. The link stands before it
 // is answered: who reads the answer may ask at once. No ping gets in front of the welcome.
-func (m *Mesh) accept(l *link, v int) (old *link, err error) {
+func (m *Mesh) accept(l *link) (old *link, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if old, err = m.install(l); err == nil || errors.Is(err, errUnconfirmed) {
-		l.send(kindWelcome, welcome{Version: v, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
+		l.send(kindWelcome, welcome{Version: l.version, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
 			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Number: m.Certs().DocumentNumber()})
 	}
 	return old, err

@@ -25,6 +25,7 @@ const (
 	closeTwin                                            // another live node has this name
 	streamGivenUp   quic.StreamErrorCode      = 1
 	streamNoPath    quic.StreamErrorCode      = 2 // nothing of it was passed on, or read
+	streamNotKnown  quic.StreamErrorCode      = 3 // it begins with something of a later version
 )
 
 // link is a live connection to another node whose hello was answered, or, where far is set, a way to one
@@ -37,6 +38,7 @@ type link struct {
 	instance uint64
 	site     string
 	program  string
+	version  int  // of the protocol; see speaks
 	holds    bool // it held sessions when it was linked
 	dialled  bool // by this node
 	since    time.Time
@@ -297,30 +299,36 @@ func (l *link) controlFrame(k kind, data []byte) error {
 	case kindDone:
 		l.itsDone.Store(true)
 		return nil
+	case kindPing, kindPong:
+		return l.pinged(k, data)
 	}
+	if !k.known() && k != 0 {
+		return nil // a later version says something that one can do without
+	}
+	return fmt.Errorf("%w: kind %d on the control stream", errFrame, k)
+}
+
+// pinged answers a ping, or takes a pong.
+func (l *link) pinged(k kind, data []byte) error {
 	var p ping
 	if err := decode(data, &p); err != nil {
 		return err
 	}
 	now := time.Now()
-	switch k {
-	case kindPing:
+	if k == kindPing {
 		l.has(p.Number)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: l.mesh.sessions.Load()})
-	case kindPong:
-		l.mu.Lock()
-		sent, ok := l.pongs[p.N]
-		delete(l.pongs, p.N)
-		l.mu.Unlock()
-		if !ok {
-			return nil // given up
-		}
+		return nil
+	}
+	l.mu.Lock()
+	sent, ok := l.pongs[p.N]
+	delete(l.pongs, p.N)
+	l.mu.Unlock()
+	if ok { // not given up
 		close(sent.pong)
 		l.mesh.clockOf(l, p, sent.at, now)
-	default:
-		return fmt.Errorf("%w: kind %d on the control stream", errFrame, k)
 	}
 	return nil
 }

@@ -28,6 +28,7 @@ type linkList struct {
 	Cert     *certRef `cbor:"6,keyasint,omitempty"` // of this node; never changed, only replaced
 	Number   uint64   `cbor:"7,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
 	Issuer   bool     `cbor:"8,keyasint,omitempty"` // it is the farm's issuer
+	Speaks   int      `cbor:"9,keyasint,omitempty"` // the highest version of the protocol that it knows; 0: 1
 }
 
 // certRef is what tells a node's certificate from others, by its own word.
@@ -103,7 +104,7 @@ type atlas struct {
 }
 
 func newAtlas(me string, instance uint64, issuer bool) atlas {
-	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: issuer},
+	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: issuer, Speaks: maxVersion},
 		lists: map[string]*linkList{}}
 }
 

@@ -44,6 +44,10 @@ func (l *link) serve(s *stream) {
 		case kindWant:
 			err = l.serveWant(s)
 		default:
+			if !k.known() && k != 0 {
+				err = s.notKnown(fmt.Sprintf("a frame of kind %d", k))
+				break
+			}
 			err = fmt.Errorf("%w: kind %d at the beginning of a stream", errFrame, k)
 		}
 	}
@@ -78,8 +82,11 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	if err := checkKey(q.Key); err != nil {
 		return err
 	}
-	if q.Want < store.Move || q.Want > store.Create {
+	switch {
+	case q.Want < store.Move:
 		return fmt.Errorf("%w: a question of kind %d", errFrame, q.Want)
+	case q.Want > store.Create:
+		return s.notKnown(fmt.Sprintf("a question of kind %d", q.Want))
 	}
 	origin, again, err := l.origin(&q)
 	if err != nil {

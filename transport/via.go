@@ -209,8 +209,11 @@ func passBytes(to, from *stream, idle *time.Timer) {
 
 // endCode is the code with which an end is passed on.
 func endCode(err error) quic.StreamErrorCode {
-	if noPath(err) {
+	switch {
+	case noPath(err):
 		return streamNoPath
+	case errors.Is(unsupported(err), errNotSupported):
+		return streamNotKnown
 	}
 	return streamGivenUp
 }
