@@ -46,7 +46,7 @@ func frames() map[kind]any {
 		kindKept:  kept{Count: 3, But: []keptBut{{Index: 2, Kind: store.KeepNewer}}},
 		kindNodes: nodeList{Nodes: []nodeInfo{{Name: "web5", Addr: "10.0.0.5:42425", Site: "paris", Up: true}}},
 		kindLinks: linkList{Node: "web6", Instance: 5, Version: 1 << 62, Links: []string{"web1", "web2"}, Left: true,
-			Cert: &certRef{Serial: "1f", IssuerKey: "2e", Key: "3d", Issued: -4, Expires: 1 << 62}, Number: 1<<64 - 1, Issuer: true},
+			Cert: &certRef{Serial: "1f", IssuerKey: "2e", Key: "3d", Issued: -4, Expires: 1 << 62}, Number: 1<<64 - 1, Issuer: true, Trips: []uint32{12, 1<<32 - 1}},
 		kindVia:       via{To: "web7", ToRun: 7, From: "web8", Instance: 8, Hops: 15},
 		kindDocument:  document{Size: 256 << 10},
 		kindWant:      want{Number: 6, Issuer: true},

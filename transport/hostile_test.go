@@ -294,6 +294,7 @@ func badStreams() map[string][]byte {
 		"a link to no name":                frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"\n"}}),
 		"a link to oneself":                frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"b"}}),
 		"a link twice":                     frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c", "c"}}),
+		"more round-trip times than links": frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c"}, Trips: []uint32{1, 2}}),
 		"more links than a farm has nodes": frame(kindLinks, linkList{Node: "b", Version: 1, Links: manyNames(maxLearned + 1)}),
 		"a question among links":           append(frame(kindLinks, linkList{Node: "b", Version: 1}), frame(kindQuestion, q)...),
 	}

@@ -304,6 +304,7 @@ func (m *Mesh) tick() {
 			}
 		}
 		if n%60 == 0 {
+			m.retime(links)
 			m.sweep()
 			m.watchQuestions()
 		}

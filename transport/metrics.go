@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"peerstate/store"
 )
@@ -79,4 +80,35 @@ func (x *metrics) backup(direction, result string) {
 func (m *Mesh) Collectors() []prometheus.Collector {
 	x := m.metrics
 	return []prometheus.Collector{x.fetches, x.seconds, x.handovers, x.backups, x.questions, x.misbehaved, x.documents, x.peerQuestions, x.refused, x.alarms}
+}
+
+// Fetches are the questions to the other nodes since the mesh was made.
+type Fetches struct {
+	Results map[string]uint64 // by result, as in peerstate_fetches_total
+	Count   uint64
+	Seconds float64 // in all
+	Bounds  []float64
+	// Cumulative is how many took at most Bounds[i].
+	Cumulative []uint64
+}
+
+// Fetches reads the counters of questions.
+func (m *Mesh) Fetches() (Fetches, error) {
+	x := Fetches{Results: map[string]uint64{}}
+	for _, result := range outcomes {
+		var c dto.Metric
+		if err := m.metrics.fetches.WithLabelValues(result).Write(&c); err != nil {
+			return x, err
+		}
+		x.Results[result] = uint64(c.GetCounter().GetValue())
+	}
+	var h dto.Metric
+	if err := m.metrics.seconds.Write(&h); err != nil {
+		return x, err
+	}
+	x.Count, x.Seconds = h.GetHistogram().GetSampleCount(), h.GetHistogram().GetSampleSum()
+	for _, b := range h.GetHistogram().GetBucket() {
+		x.Bounds, x.Cumulative = append(x.Bounds, b.GetUpperBound()), append(x.Cumulative, b.GetCumulativeCount())
+	}
+	return x, nil
 }
