@@ -101,6 +101,7 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	if wants(r.Op) == Move && !st.queue(s, v.turn) {
 		a := Answer{Status: Unknown}
 		if s.state == held {
+			v.met = true
 			a = s.refuse(a, now)
 		}
 		st.tidy(sh, s)

@@ -86,6 +86,7 @@ type Store struct {
 	inquiries   atomic.Uint64 // running number of inquiry.number
 	conflicts   atomic.Uint64
 	ahead       atomic.Uint64 // records whose stamp was far ahead of this node's clock
+	contentions *contentions
 	// lines lets those through that are logged for single sessions as others send them: after a long cut there are
 	// many, and a peer could send them without end. All are counted.
 	lines *rate.Limiter
@@ -113,6 +114,7 @@ func New(o Options) *Store {
 		st.shards[i].sessions = map[string]*session{}
 	}
 	st.wallBeat.Store(st.clock.now().wall)
+	st.contentions = newContentions(st.clock.now().mono)
 	go st.sweep()
 	if st.backups > 0 {
 		var ctx context.Context
@@ -161,7 +163,11 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	if s != nil && s.tells(r.Op) && st.syncing() {
 		return Answer{}, false
 	}
-	return st.try(sh, s, r, now, st.lockWait > 0)
+	a, ok = st.try(sh, s, r, now, st.lockWait > 0)
+	if a.Status == Locked {
+		st.contentions.met(string(r.Key), 0, now.mono)
+	}
+	return a, ok
 }
 
 // try is Try under the shard's lock; s is nil where nothing is known of the key. With wait, a request

@@ -101,8 +101,14 @@ type visit struct {
 
 // report tells how long a request has waited that met a lock.
 func (v *visit) report() {
-	if v.met && v.store.waited != nil {
-		v.store.waited(time.Duration(v.store.clock.now().mono - v.begun))
+	if !v.met {
+		return
+	}
+	now := v.store.clock.now().mono
+	waited := time.Duration(now - v.begun)
+	v.store.contentions.met(v.key, waited, now)
+	if v.store.waited != nil {
+		v.store.waited(waited)
 	}
 }
 
