@@ -31,7 +31,7 @@ type linkList struct {
 	Speaks   int      `cbor:"9,keyasint,omitempty"` // the highest version of the protocol that it knows; 0: 1
 	// Trips are the round-trip times of Links, for those who look at the farm (picture.go): in tenths of a millisecond, about as
 	// they are; empty: not told.
-	Trips []uint32 `cbor:"10,keyasint,omitempty"`
+	Trips []uint32 `cbor:"11,keyasint,omitempty"`
 }
 
 // certRef is what tells a node's certificate from others, by its own word.

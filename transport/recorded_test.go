@@ -57,6 +57,8 @@ func fill(v reflect.Value, n *int) {
 		v.SetInt(int64(*n))
 	case reflect.Uint8:
 		v.SetUint(uint64(*n % 100))
+	case reflect.Uint32:
+		v.SetUint(1<<30 + uint64(*n))
 	case reflect.Uint, reflect.Uint64:
 		v.SetUint(1<<60 + uint64(*n))
 	default:
