@@ -17,6 +17,9 @@
 // line in the log that says what it was and what to do (refusal.go). Requests are counted, not
 // logged (metrics.go).
 //
+// The packages below it stand on the other side of the protocol: relay between a web server and any state server,
+// replay as a web server's double with a recording of the relay, wire as what both know of messages.
+//
 // # Choices
 //
 // The protocol's documents are silent on these points, or leave a choice:
