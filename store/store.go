@@ -165,7 +165,7 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	}
 	a, ok = st.try(sh, s, r, now, st.lockWait > 0)
 	if a.Status == Locked {
-		st.contentions.met(string(r.Key), 0, now.mono)
+		st.contentions.met(s.key, 0, now.mono) // its own key costs no memory
 	}
 	return a, ok
 }
