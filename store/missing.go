@@ -60,6 +60,15 @@ func (st *Store) Do(ctx context.Context, r *Request) Answer {
 // than a web server waits for an answer, together with the fetch time-out.
 const joinMost = 6 * time.Second
 
+// LongestWait is the longest that Do takes with these options. Waiting for a lock, for the disk and for backups is within
+// the fetch time-out.
+func (o Options) LongestWait() time.Duration {
+	if o.Joining {
+		return o.FetchTimeout + joinMost
+	}
+	return o.FetchTimeout
+}
+
 func (st *Store) awaitJoined(ctx context.Context) {
 	t := time.NewTimer(joinMost)
 	defer t.Stop()

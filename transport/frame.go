@@ -132,6 +132,10 @@ type ping struct {
 	Clock    int64  `cbor:"2,keyasint"`
 	Sessions int64  `cbor:"3,keyasint,omitempty"` // that the sender holds
 	Number   uint64 `cbor:"4,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
+	// In the pong to one who only looks (probe.go):
+	Program string `cbor:"5,keyasint,omitempty"` // version of the program
+	Reach   int    `cbor:"6,keyasint,omitempty"` // links to the farthest node that is up
+	Hops    int    `cbor:"7,keyasint,omitempty"` // over how many links its questions go
 }
 
 type question struct {

@@ -94,7 +94,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	case kindHello:
 		err = decode(data, &h)
 	case kindPing:
-		return lookedAt(ctx, conn, control, data)
+		return m.lookedAt(ctx, conn, control, data)
 	case kindWant:
 		return m.consultedBy(ctx, l, control, data)
 	default:
@@ -165,12 +165,13 @@ func (m *Mesh) accept(l *link) (old *link, err error) {
 }
 
 // lookedAt answers a node that only wants to know whether it would be let in (see Probe).
-func lookedAt(ctx context.Context, conn *quic.Conn, control *quic.Stream, data []byte) error {
+func (m *Mesh) lookedAt(ctx context.Context, conn *quic.Conn, control *quic.Stream, data []byte) error {
 	var p ping
 	if err := decode(data, &p); err != nil {
 		return err
 	}
-	if err := writeFrame(control, kindPong, ping{N: p.N, Clock: time.Now().UnixNano()}); err != nil {
+	if err := writeFrame(control, kindPong, ping{N: p.N, Clock: time.Now().UnixNano(),
+		Program: m.config.Program, Reach: m.reaches(), Hops: m.config.MaxHops}); err != nil {
 		return err
 	}
 	select {

@@ -31,7 +31,8 @@ type linkList struct {
 	Speaks   int      `cbor:"9,keyasint,omitempty"` // the highest version of the protocol that it knows; 0: 1
 	// Trips are the round-trip times of Links, for those who look at the farm (picture.go): in tenths of a millisecond, about as
 	// they are; empty: not told.
-	Trips []uint32 `cbor:"11,keyasint,omitempty"`
+	Trips   []uint32 `cbor:"11,keyasint,omitempty"`
+	Program string   `cbor:"12,keyasint,omitempty"` // version of its program
 }
 
 // certRef is what tells a node's certificate from others, by its own word.
@@ -90,6 +91,7 @@ func (ll *linkList) check() error {
 	if len(ll.Links) > maxLearned || certs.ValidName(ll.Node) != nil {
 		return fmt.Errorf("%w: a list of %d links of %q", errFrame, len(ll.Links), plain(ll.Node))
 	}
+	ll.Program = plain(ll.Program)
 	for i, name := range ll.Links {
 		if certs.ValidName(name) != nil || i > 0 && name <= ll.Links[i-1] || name == ll.Node {
 			return fmt.Errorf("%w: a link to %q", errFrame, plain(name))
@@ -109,8 +111,9 @@ type atlas struct {
 	again bool                 // they will be soon
 }
 
-func newAtlas(me string, instance uint64, issuer bool) atlas {
-	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: issuer, Speaks: maxVersion},
+func newAtlas(me string, instance uint64, issuer bool, program string) atlas {
+	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: issuer, Speaks: maxVersion,
+		Program: plain(program)},
 		lists: map[string]*linkList{}}
 }
 

@@ -141,7 +141,7 @@ func New(config Config) (*Mesh, error) {
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.certs.Store(config.Certs)
 	m.agreed, m.word = map[string]bool{}, make(chan struct{})
-	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil)
+	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil, config.Program)
 	m.strangers = newStrangers()
 	m.certifying.busy = make(chan struct{}, 1)
 	m.rotating = newRotating()

@@ -319,6 +319,9 @@ func (m *Mesh) Peers() []PeerStatus {
 			Since: n.since, Reason: n.reason, Cert: n.peer, Offset: n.offset, Sessions: n.sessions}
 		if ll := m.atlas.lists[n.name]; ll != nil {
 			p.Document, p.Issuer = ll.Number, ll.Issuer
+			if n.link == nil && ll.Program != "" {
+				p.Program = ll.Program
+			}
 		}
 		if n.link != nil {
 			p.RTT, p.Hops = n.link.conn.ConnectionStats().SmoothedRTT, 1

@@ -18,6 +18,10 @@ type Probed struct {
 	Node   string
 	RTT    time.Duration
 	Offset time.Duration // its clock minus ours
+	// These are of a node that tells them, and zero otherwise.
+	Program string // its version
+	Reach   int    // links from it to the farthest node that is up
+	Hops    int    // over how many links its questions go
 }
 
 // Probe looks whether a node can be reached and accepts this node's certificate, without linking: it
@@ -46,7 +50,10 @@ func probe(ctx context.Context, snap *certs.Snapshot, to *net.UDPAddr) (p Probed
 	defer func() { err = errors.Join(err, t.Close(), socket.Close()) }()
 	conn, err := t.Dial(ctx, to, snap.DialTLS(alpn), quicConfig())
 	if err != nil {
-		return Probed{}, explain(err)
+		if err = explain(err); errors.Is(err, ErrNoAnswer) {
+			err = knock(to)
+		}
+		return Probed{}, err
 	}
 	p, err = ask(ctx, conn)
 	if cause := context.Cause(conn.Context()); err != nil && cause != nil {
@@ -83,7 +90,8 @@ func ask(ctx context.Context, conn *quic.Conn) (Probed, error) {
 		return Probed{}, err
 	}
 	rtt := time.Since(sent)
-	return Probed{RTT: rtt, Offset: time.Duration(pong.Clock - sent.Add(rtt/2).UnixNano())}, nil
+	return Probed{RTT: rtt, Offset: time.Duration(pong.Clock - sent.Add(rtt/2).UnixNano()),
+		Program: plain(pong.Program), Reach: pong.Reach, Hops: pong.Hops}, nil
 }
 
 // explain makes of a failed handshake what an operator can read.
@@ -100,8 +108,16 @@ func explain(err error) error {
 	return err
 }
 
-// ErrNoAnswer says that nothing came back from an address.
-var ErrNoAnswer = errors.New("no answer on UDP")
+// Why there was no handshake.
+var (
+	// ErrNoAnswer says that nothing came back from an address: packets get lost on the way there or back, or the
+	// machine is off.
+	ErrNoAnswer = errors.New("no answer on UDP")
+	// ErrNobody says that the machine answered, and that no program of it has that port.
+	ErrNobody = errors.New("the machine answers, but nobody listens on that UDP port")
+	// ErrNoHandshake says that small packets come back, and that there was no handshake all the same.
+	ErrNoHandshake = errors.New("QUIC is spoken there, but no handshake comes about")
+)
 
 // RefusedError says that the other side refuses this node's certificate.
 type RefusedError struct{ Reason certs.Reason }

@@ -54,7 +54,7 @@ func realStart(t testing.TB, ca *certs.CA, dir, name, listen string, peers ...st
 	instance := NewInstance()
 	st := store.New(store.Options{Node: name, Instance: instance, FetchTimeout: 2500 * time.Millisecond})
 	mesh, err := New(Config{Certs: snap, Store: st, Instance: instance, Conn: conn, Peers: slices.Clone(peers),
-		CertDir: own, StateDir: filepath.Join(own, "state"), FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second,
+		CertDir: own, StateDir: filepath.Join(own, "state"), Program: "2.0\n", FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second,
 		LostAfter: time.Minute, MaxBody: 64 << 20, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
