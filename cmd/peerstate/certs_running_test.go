@@ -39,13 +39,18 @@ func startIssuer(t *testing.T, environ ...string) issuing {
 	return startIn(t, dir, append([]string{"PEERSTATE_CA_DIR=" + filepath.Join(dir, "ca")}, environ...)...)
 }
 
+// controlIn gives a control socket for a test's directory.
+func controlIn(dir string) string {
+	if runtime.GOOS == "windows" {
+		return `\\.\pipe\peerstate-test-` + filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)
+	}
+	return filepath.Join(dir, "socket")
+}
+
 // startIn starts web1 with the certificates in dir.
 func startIn(t *testing.T, dir string, environ ...string) issuing {
 	t.Helper()
-	socket := filepath.Join(dir, "socket")
-	if runtime.GOOS == "windows" {
-		socket = `\\.\pipe\peerstate-test-` + filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)
-	}
+	socket := controlIn(dir)
 	t.Setenv("PEERSTATE_CONTROL", socket)
 	r := startSidecar(t, append([]string{"PEERSTATE_CERT_DIR=" + filepath.Join(dir, "web1"), "PEERSTATE_PEER_LISTEN=127.0.0.1:0",
 		"PEERSTATE_CONTROL=" + socket, "PEERSTATE_BACKUPS=0"}, environ...)...)

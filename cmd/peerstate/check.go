@@ -35,9 +35,11 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say what is wrong with the settings, and how to mend it",
-		Long: `Looks at the settings, the ports, the data directory and the certificates, as "peerstate serve" would use them,
-and says in plain words what is wrong and how to mend it. It changes nothing, and may be
-used while the sidecar runs. Exit code 1 if there is a problem; warnings do not count.`,
+		Long: `Looks at the settings, the ports, the control socket, the limits of the system, the data
+directory, the certificates and the other nodes, as "peerstate serve" would use them, and
+says in plain words what is wrong and how to mend it. It changes nothing, and may be used
+while the sidecar runs: then that one is asked, too. Exit code 1 if there is a problem;
+warnings do not count.`,
 		Example: `  peerstate check
   peerstate check --env-file london.env`,
 		Args: cobra.NoArgs,
@@ -69,15 +71,23 @@ func check(ctx context.Context, s *settings) []finding {
 	if len(s.warnings) == 0 {
 		all = append(all, good("the settings are right"))
 	}
-	running := findRunning(ctx, s)
-	all = append(all, checkPorts(ctx, s, running)...)
+	all = append(all, checkSafety(s)...)
+	all = append(all, checkWaits(s)...)
+	r, found := findRunning(ctx, s)
+	all = append(all, found...)
+	if r != nil {
+		all = append(all, checkRunning(s, r)...)
+	}
+	all = append(all, checkPorts(ctx, s, r)...)
+	all = append(all, checkMachine(s, r)...)
 	if s.DataDir != "" {
-		all = append(all, checkDataDir(s, running != nil))
+		all = append(all, checkDataDir(s, r != nil))
+		all = append(all, checkSpace(s, r)...)
 	}
 	if s.CertDir != "" {
 		all = append(all, checkCertificates(s)...)
 		all = append(all, checkIssuer(s)...)
-		all = append(all, checkPeers(ctx, s)...)
+		all = append(all, checkPeers(ctx, s, r)...)
 	}
 	return all
 }

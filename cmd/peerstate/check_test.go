@@ -153,8 +153,8 @@ func TestCheckLooksAtTheIssuersDirectory(t *testing.T) {
 func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 	dir := nodeDir(t, time.Now(), time.Hour)
 	s := &settings{CertDir: dir}
-	want(t, checkPeers(t.Context(), s), doubtful, "PEERSTATE_PEERS is empty", "name the other nodes")
-	want(t, checkPeers(t.Context(), &settings{CertDir: dir, CADir: "ca"}), fine, "nodes that join by an invitation find this one", "")
+	want(t, checkPeers(t.Context(), s, nil), doubtful, "PEERSTATE_PEERS is empty", "name the other nodes")
+	want(t, checkPeers(t.Context(), &settings{CertDir: dir, CADir: "ca"}, nil), fine, "nodes that join by an invitation find this one", "")
 
 	i := startIssuer(t)
 	_, port, err := net.SplitHostPort(field(i.log.String()[strings.Index(i.log.String(), "msg=ready"):], "peers"))
@@ -169,7 +169,7 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It is of another farm, which shows that it was asked.
-	found := checkPeers(t.Context(), s)
+	found := checkPeers(t.Context(), s, nil)
 	want(t, found, doubtful, "none of the nodes that this one knows from before can be reached", "")
 	want(t, found, problem, "another CA", "")
 
@@ -184,7 +184,7 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFiles(t, filepath.Join(dir, stateDir), filepath.Join(i.dir, "web2", stateDir), "nodes.json")
-	found = checkPeers(t.Context(), &settings{CertDir: filepath.Join(i.dir, "web2")})
+	found = checkPeers(t.Context(), &settings{CertDir: filepath.Join(i.dir, "web2")}, nil)
 	want(t, found, fine, "the node begins with those that it knows from before", "")
 }
 

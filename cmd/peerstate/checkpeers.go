@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,46 +19,82 @@ import (
 // probeTimeout is how long check waits for one peer.
 const probeTimeout = 6 * time.Second
 
-// clockLimit is the difference of two clocks that is worth a warning.
-const clockLimit = time.Minute
-
-// checkPeers looks whether the configured peers can be reached, whether each side accepts the
-// other's certificate, and whether the clocks agree. All are asked at once.
-func checkPeers(ctx context.Context, s *settings) []finding {
+// checkPeers looks whether the other nodes can be reached and whether each side accepts the other's certificate, and at
+// the farm as a whole: as the sidecar that runs here sees it, or else by what those say that were reached. All are asked
+// at once.
+func checkPeers(ctx context.Context, s *settings, r *runningSidecar) (all []finding) {
 	addrs, known := []string(s.Peers), false
-	if len(addrs) == 0 {
+	if r != nil && r.told != nil {
+		all = judgeFarm(s, r.told)
+		addrs = missed(addrs, r.told.Peers)
+	} else if len(addrs) == 0 {
 		addrs, known = knownAddrs(s.CertDir), true
 	}
 	if len(addrs) == 0 {
-		if s.CADir != "" {
-			return []finding{good("PEERSTATE_PEERS is empty: nodes that join by an invitation find this one")}
-		}
-		return []finding{warning("PEERSTATE_PEERS is empty: this node links only to those that dial it",
-			"name the other nodes in PEERSTATE_PEERS, unless each of them names this one")}
+		return append(all, noAddrs(s, r))
 	}
 	snap, err := certs.Load(s.CertDir, time.Now())
 	if err != nil {
-		return nil // checkCertificates has said what is wrong
+		return all // checkCertificates has said what is wrong
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	all := make([][]finding, len(addrs))
+	probed, found := make([]transport.Probed, len(addrs)), make([]finding, len(addrs))
 	var wg sync.WaitGroup
 	for i, addr := range addrs {
 		wg.Go(func() {
 			p, err := transport.Probe(ctx, snap, addr)
-			all[i] = judgePeer(addr, snap.Self().Node, p, err)
+			probed[i], found[i] = p, judgePeer(addr, snap.Self().Node, p, err)
 		})
 	}
 	wg.Wait()
-	var findings []finding
 	if known {
-		findings = mildly(all)
+		all = append(all, mildly(found))
 	}
-	for _, f := range all {
-		findings = append(findings, f...)
+	all = append(all, found...)
+	if r == nil || r.told == nil {
+		all = append(all, judgeProbed(s, snap.Self().Node, probed)...)
 	}
-	return findings
+	return all
+}
+
+// missed adds to the configured addresses those of nodes that the running sidecar knows and does not reach.
+func missed(addrs []string, peers []peerInsight) []string {
+	addrs = slices.Clone(addrs)
+	for _, p := range peers {
+		if p.Addr != "" && (p.State == transport.Out || p.State == transport.Refused || p.State == transport.Connecting) && !slices.Contains(addrs, p.Addr) {
+			addrs = append(addrs, p.Addr)
+		}
+	}
+	return addrs
+}
+
+// noAddrs is what there is to say when there is nobody to ask.
+func noAddrs(s *settings, r *runningSidecar) finding {
+	switch {
+	case r != nil && r.told != nil && len(r.told.Peers) > 0:
+		return good("PEERSTATE_PEERS is empty, and the running peerstate has the nodes that it knows")
+	case s.CADir != "":
+		return good("PEERSTATE_PEERS is empty: nodes that join by an invitation find this one")
+	}
+	return warning("PEERSTATE_PEERS is empty: this node links only to those that dial it",
+		"name the other nodes in PEERSTATE_PEERS, unless each of them names this one")
+}
+
+// judgeProbed looks at the farm by what the nodes say that were reached.
+func judgeProbed(s *settings, self string, probed []transport.Probed) (all []finding) {
+	offsets, versions := map[string]time.Duration{}, map[string]string{self: buildVersion()}
+	var others []transport.Probed
+	for _, p := range probed {
+		if p.Node == "" || p.Node == self {
+			continue
+		}
+		offsets[p.Node], versions[p.Node] = p.Offset, p.Program
+		others = append(others, p)
+	}
+	all = append(all, judgeClocks(offsets)...)
+	all = append(all, judgeVersions(versions)...)
+	return append(all, judgeReach(others, int(s.MaxHops))...)
 }
 
 // knownAddrs are the addresses where the node has met others, or was told of them when it joined. None, if they
@@ -82,51 +119,44 @@ func knownAddrs(certDir string) (addrs []string) {
 	return addrs
 }
 
-// mildly begins the findings about nodes that nobody has named: one that does not answer is no problem as long as
-// another does.
-func mildly(all [][]finding) []finding {
+// mildly is what there is to say of nodes that nobody has named, and makes less of their findings: one that does not
+// answer is no problem as long as another does.
+func mildly(all []finding) finding {
 	for _, found := range all {
-		if found[0].grade == fine {
-			for _, other := range all {
-				other[0].grade = min(other[0].grade, doubtful)
+		if found.grade == fine {
+			for i := range all {
+				all[i].grade = min(all[i].grade, doubtful)
 			}
-			return []finding{good("PEERSTATE_PEERS is empty: the node begins with those that it knows from before")}
+			return good("PEERSTATE_PEERS is empty: the node begins with those that it knows from before")
 		}
 	}
-	return []finding{warning("PEERSTATE_PEERS is empty, and none of the nodes that this one knows from before can be reached", "")}
+	return warning("PEERSTATE_PEERS is empty, and none of the nodes that this one knows from before can be reached", "")
 }
 
 // judgePeer says what a probe has found.
-func judgePeer(addr, self string, p transport.Probed, err error) []finding {
+func judgePeer(addr, self string, p transport.Probed, err error) finding {
 	what := fmt.Sprintf("peer %s: %v", addr, err)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return []finding{fault(fmt.Sprintf("peer %s: the name cannot be resolved (%v)", addr, dns), "write the name right in PEERSTATE_PEERS, or use the IP address")}
+		return fault(fmt.Sprintf("peer %s: the name cannot be resolved (%v)", addr, dns), "write the name right in PEERSTATE_PEERS, or use the IP address")
 	}
 	if refusal, ok := errors.AsType[*certs.Refusal](err); ok {
-		return []finding{fault(what, refusal.Reason.Advice())}
+		return fault(what, refusal.Reason.Advice())
 	}
 	if refused, ok := errors.AsType[*transport.RefusedError](err); ok {
-		return []finding{fault(what, refused.Reason.Advice())}
+		return fault(what, refused.Reason.Advice())
 	}
 	switch {
 	case errors.Is(err, transport.ErrNoAnswer):
-		return []finding{fault(what, "see that peerstate runs there, that the port is its PEERSTATE_PEER_LISTEN, and that firewalls on both sides let UDP through to it")}
+		return fault(fmt.Sprintf("peer %s: UDP is blocked on the way, or nobody is there: no answer at all", addr),
+			"see that the machine is on and peerstate runs there, and let UDP through to that port in the firewalls of both machines and between them, and the answers back")
+	case errors.Is(err, transport.ErrNobody):
+		return fault(what, "start peerstate there, and see that the port is its PEERSTATE_PEER_LISTEN; a firewall that refuses instead of dropping looks the same")
+	case errors.Is(err, transport.ErrNoHandshake):
+		return fault(what, "see that it is peerstate that has this port, and that packets of 1,280 bytes get through (MTU of VPNs and tunnels)")
 	case err != nil:
-		return []finding{fault(what, "")}
+		return fault(what, "")
 	case p.Node == self:
-		return []finding{warning(fmt.Sprintf("peer %s is this node itself", addr), "take it out of PEERSTATE_PEERS; it does no harm")}
+		return warning(fmt.Sprintf("peer %s is this node itself", addr), "take it out of PEERSTATE_PEERS; it does no harm")
 	}
-	findings := []finding{good("peer %s answers at %s: node %s, round trip %.1f ms", addr, p.Addr, p.Node, float64(p.RTT.Microseconds())/1000)}
-	if p.Offset.Abs() > clockLimit {
-		findings = append(findings, warning(fmt.Sprintf("the clock of %s is %s this machine's", p.Node, ahead(p.Offset)),
-			"set both machines' clocks right (time service, NTP): which of two writes came last is told by them"))
-	}
-	return findings
-}
-
-func ahead(d time.Duration) string {
-	if d < 0 {
-		return d.Abs().Round(time.Second).String() + " behind"
-	}
-	return d.Round(time.Second).String() + " ahead of"
+	return good("peer %s answers at %s: node %s, round trip %.1f ms", addr, p.Addr, p.Node, float64(p.RTT.Microseconds())/1000)
 }

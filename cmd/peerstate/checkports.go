@@ -11,15 +11,11 @@ import (
 	"peerstate/cmd/peerstate/admin"
 )
 
-// checkPorts looks whether serve could listen. running is the sidecar that has these ports already,
-// or nil.
-func checkPorts(ctx context.Context, s *settings, running *admin.Status) []finding {
-	if running != nil {
-		return []finding{good("a peerstate %s runs here (node %s), so its ports are in use", running.Version, running.Node)}
-	}
+// checkPorts looks whether serve could listen. What the sidecar that runs here has already is not tried.
+func checkPorts(ctx context.Context, s *settings, r *runningSidecar) []finding {
 	var all []finding
 	try := func(setting, use string, addr listenAddr, listen func() (io.Closer, error)) {
-		if addr == "" {
+		if addr == "" || r.has(setting, string(addr)) {
 			return
 		}
 		l, err := listen()
@@ -51,9 +47,9 @@ func checkPorts(ctx context.Context, s *settings, running *admin.Status) []findi
 	return all
 }
 
-// findRunning asks the admin listener whether a sidecar with these settings runs. nil: none, or one
+// askAdmin asks the admin listener whether a sidecar with these settings runs. nil: none, or one
 // that has no admin listener.
-func findRunning(ctx context.Context, s *settings) *admin.Status {
+func askAdmin(ctx context.Context, s *settings) *admin.Status {
 	if s.AdminListen == "" {
 		return nil
 	}

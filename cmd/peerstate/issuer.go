@@ -63,7 +63,7 @@ var errStandAlone = errors.New("this node runs stand-alone: it has no certificat
 // commands are what the control socket takes.
 func (n *sidecar) commands() map[string]control.Handler {
 	return map[string]control.Handler{
-		"drain": n.drainByCommand, "forget": n.forgetByCommand,
+		"check": n.checkByCommand, "drain": n.drainByCommand, "forget": n.forgetByCommand,
 		"token": n.inviteByCommand, "renew": n.renewByCommand, "revoke": n.revokeByCommand, "unrevoke": n.unrevokeByCommand,
 		"rotate-ca": n.rotateByCommand, "certificates": n.certificatesByCommand,
 	}

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Default is where the control socket is without a setting: in the user's runtime directory, or root's,
@@ -55,10 +57,50 @@ func dial(ctx context.Context, socket string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 }
 
-// removeStale removes the socket file of a sidecar that was killed; one that answers stays.
-func removeStale(ctx context.Context, socket string) error {
-	if _, err := os.Lstat(socket); errors.Is(err, fs.ErrNotExist) {
+// Check says what [Listen] would fail for, and changes nothing.
+func Check(socket string) error {
+	if len(socket) > longest {
+		return fmt.Errorf("the path of a control socket may have %d bytes, and %s has %d", longest, socket, len(socket))
+	}
+	if info, err := os.Lstat(socket); err == nil {
+		if info.Mode()&fs.ModeSocket == 0 {
+			return notSocket(socket)
+		}
+	}
+	dir := filepath.Dir(socket)
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
+			dir = filepath.Dir(dir) // it will be made
+			continue
+		case err != nil:
+			return fmt.Errorf("the control socket %s cannot be made: %w", socket, err)
+		case !info.IsDir():
+			return fmt.Errorf("the control socket %s cannot be made: %s is no directory", socket, dir)
+		}
+		if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+			return fmt.Errorf("the control socket %s cannot be made: this account may not write to %s", socket, dir)
+		}
 		return nil
+	}
+}
+
+// longest is how many bytes a path may have, by the system's sockaddr_un, which ends it with a zero.
+const longest = len(syscall.RawSockaddrUnix{}.Path) - 1
+
+func notSocket(path string) error {
+	return fmt.Errorf("%s is a file, and not a control socket: set PEERSTATE_CONTROL to another path", path)
+}
+
+// removeStale removes the socket file of a sidecar that was killed; one that answers stays, and so does any other file.
+func removeStale(ctx context.Context, socket string) error {
+	info, err := os.Lstat(socket)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && info.Mode()&fs.ModeSocket == 0:
+		return notSocket(socket)
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

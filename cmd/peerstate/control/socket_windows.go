@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/Microsoft/go-winio"
 )
@@ -26,4 +27,12 @@ func Listen(_ context.Context, pipe string) (net.Listener, error) {
 
 func dial(ctx context.Context, pipe string) (net.Conn, error) {
 	return winio.DialPipeContext(ctx, pipe)
+}
+
+// Check says what [Listen] would fail for, and changes nothing.
+func Check(pipe string) error {
+	if !strings.HasPrefix(strings.ToLower(pipe), `\\.\pipe\`) {
+		return fmt.Errorf("%s is no name of a pipe: it should begin with \\\\.\\pipe\\", pipe)
+	}
+	return nil
 }

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"peerstate/certs"
+	"peerstate/transport"
+)
+
+// none fails unless nothing is found, or all of it is well.
+func none(t *testing.T, findings []finding) {
+	t.Helper()
+	for _, f := range findings {
+		if f.grade != fine {
+			t.Errorf("a %s: %s", gradeNames[f.grade], f.what)
+		}
+	}
+}
+
+func TestCheckSaysWhoseClockIsWrong(t *testing.T) {
+	const day = 24 * time.Hour
+	type offsets = map[string]time.Duration
+	none(t, judgeClocks(nil))
+	want(t, judgeClocks(offsets{"b": time.Second, "c": -59 * time.Second}), fine, "the clocks agree", "")
+	want(t, judgeClocks(offsets{"b": time.Hour}), doubtful, "the clock of b is 1h0m0s ahead of this machine's", "see which of the two is right")
+	want(t, judgeClocks(offsets{"b": 0, "c": 0, "d": -day}), doubtful, "the clock of d is 24h0m0s behind this machine's", "w32tm /resync")
+	want(t, judgeClocks(offsets{"b": day, "c": day + time.Second, "d": day}), doubtful, "this machine's clock is wrong: those of b, c, d are 24h0m0s ahead of it", "timedatectl")
+}
+
+func TestCheckSaysThatAFarmRunsSeveralVersions(t *testing.T) {
+	type versions = map[string]string
+	none(t, judgeVersions(versions{"a": "2.0", "b": "2.0"}))
+	want(t, judgeVersions(versions{"a": "2.0", "b": "2.1", "c": "2.0", "d": ""}), doubtful,
+		"an older one that does not tell (d); 2.0 (a, c); 2.1 (b)", "install one version everywhere")
+}
+
+// lineOf gives the links of a farm that is a line, closed to a ring or not.
+func lineOf(n int, closed bool) (links []transport.LinkStatus) {
+	name := func(i int) string { return fmt.Sprintf("web%02d", i) }
+	for i := 1; i < n; i++ {
+		links = append(links, transport.LinkStatus{A: name(i - 1), B: name(i)})
+	}
+	if closed {
+		links = append(links, transport.LinkStatus{A: name(0), B: name(n - 1)})
+	}
+	return links
+}
+
+func TestCheckFindsAFarmThatIsDeeperThanQuestionsGo(t *testing.T) {
+	want(t, judgeDepth(lineOf(5, false), 5, 16), fine, "two nodes are at most 4 links apart, and questions go over 16", "")
+	want(t, judgeDepth(lineOf(18, false), 18, 16), problem, "web00 and web17 are 17 links apart, and PEERSTATE_MAX_HOPS is 16", "set PEERSTATE_MAX_HOPS to 17 or more on every node")
+	none(t, judgeDepth(lineOf(17, true), 17, 16))
+	want(t, judgeDepth(lineOf(18, true), 18, 16), doubtful, "when the link between web00 and web01 fails, web00 and web01 are 17 links apart", "17 or more")
+	star := lineOf(5, false)
+	for _, near := range []string{"web00", "web02", "web04"} {
+		star = append(star, transport.LinkStatus{A: "hub", B: near})
+	}
+	want(t, judgeDepth(star, 6, 3), doubtful, "when the node hub fails, web00 and web04 are 4 links apart", "4 or more")
+	none(t, judgeDepth(nil, 1, 16))
+
+	far := []transport.Probed{{Node: "web1", Reach: 17, Hops: 30}, {Node: "web2", Reach: 16, Hops: 30}, {Node: "older"}}
+	want(t, judgeReach(far, 16), problem, "from web2 it is 16 links to the farthest node, so up to 17 from here", "17 or more")
+	none(t, judgeReach(far, 17))
+	none(t, judgeReach(far[2:], 1))
+}
+
+func TestCheckSaysThatBackupsCannotBeWhereTheyShould(t *testing.T) {
+	at := func(sites ...string) (peers []peerInsight) {
+		for _, site := range sites {
+			peers = append(peers, peerInsight{Node: "n", Site: site})
+		}
+		return peers
+	}
+	other := &settings{Site: "london", Backups: 1, Placement: placement(transport.OtherSite)}
+	want(t, judgePlaces(other, at("london", "london")), doubtful, `all nodes are at the site "london"`, "PEERSTATE_SITE")
+	none(t, judgePlaces(other, at("london", "tokyo")))
+	same := &settings{Site: "london", Backups: 1, Placement: placement(transport.SameSite)}
+	want(t, judgePlaces(same, at("paris", "tokyo")), doubtful, `no other node is at the site "london"`, "PEERSTATE_SITE")
+	none(t, judgePlaces(same, at("paris", "london")))
+	none(t, judgePlaces(same, nil))
+	none(t, judgePlaces(&settings{Site: "london", Placement: placement(transport.SameSite)}, at("tokyo")))
+}
+
+func TestCheckTellsUDPThatIsBlockedFromAPortWhereNobodyIs(t *testing.T) {
+	dir := nodeDir(t, time.Now(), time.Hour)
+	socket := func() net.PacketConn {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	silent, closed := socket(), socket()
+	for _, conn := range []net.PacketConn{silent, closed} {
+		defer conn.Close()
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	peers := peerAddrs{silent.LocalAddr().String(), closed.LocalAddr().String(), "no-such-name.invalid:42425"}
+	found := checkPeers(t.Context(), &settings{CertDir: dir, Peers: peers, MaxHops: 16}, nil)
+	want(t, found, problem, peers[0]+": UDP is blocked on the way, or nobody is there: no answer at all", "let UDP through to that port in the firewalls")
+	want(t, found, problem, peers[1]+": the machine answers, but nobody listens on that UDP port", "start peerstate there")
+	want(t, found, problem, "the name cannot be resolved", "PEERSTATE_PEERS")
+}
+
+func TestCheckHearsFromPeersWhatTheyAreBeforeItsOwnNodeRuns(t *testing.T) {
+	i := startIssuer(t)
+	_, port, err := net.SplitHostPort(field(i.log.String()[strings.Index(i.log.String(), "msg=ready"):], "peers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := certs.LoadCA(filepath.Join(i.dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", time.Hour, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s := &settings{CertDir: filepath.Join(i.dir, "web2"), Peers: peerAddrs{"127.0.0.1:" + port}, MaxHops: 16}
+	found := checkPeers(t.Context(), s, nil)
+	want(t, found, fine, "node web1, round trip", "")
+	want(t, found, fine, "the clocks agree", "")
+	none(t, found) // the versions are the same
+}
+
+func TestCheckAsksForThoseThatTheRunningNodeDoesNotReach(t *testing.T) {
+	peers := []peerInsight{{Node: "up", Addr: "10.0.0.1:1", State: transport.Up}, {Node: "out", Addr: "10.0.0.2:1", State: transport.Out},
+		{Node: "lost", Addr: "10.0.0.3:1", State: transport.Lost}, {Addr: "10.0.0.4:1", State: transport.Refused}}
+	if got := missed([]string{"10.0.0.4:1"}, peers); !slices.Equal(got, []string{"10.0.0.4:1", "10.0.0.2:1"}) {
+		t.Error(got)
+	}
+}

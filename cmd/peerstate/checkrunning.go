@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"peerstate/certs"
+	"peerstate/cmd/peerstate/control"
+	"peerstate/transport"
+)
+
+// insight is what a running sidecar tells check: what only that process knows.
+type insight struct {
+	Node     string                 `json:"node"`
+	Version  string                 `json:"version"`
+	NotReady string                 `json:"not_ready"` // why; empty: it is ready
+	Warnings []string               `json:"warnings"`  // those of /readyz
+	Settings map[string]string      `json:"settings"`  // in force there, by their names
+	Machine  machine                `json:"machine"`
+	Sessions int64                  `json:"sessions"` // bytes of those that it holds, and of backups
+	Peers    []peerInsight          `json:"peers"`
+	Links    []transport.LinkStatus `json:"links"`
+}
+
+// peerInsight is another node as the running one sees it.
+type peerInsight struct {
+	Node    string          `json:"node"`
+	Site    string          `json:"site"`
+	Addr    string          `json:"addr"`
+	Version string          `json:"version"`
+	State   transport.State `json:"state"`
+	Offset  time.Duration   `json:"offset"` // its clock minus this node's
+}
+
+// checkByCommand tells what check wants to know.
+func (n *sidecar) checkByCommand(_ context.Context, _ url.Values, report func(any)) error {
+	reason, warnings := n.ready()
+	stats := n.store.Stats()
+	told := insight{Node: n.name, Version: buildVersion(), NotReady: reason, Warnings: warnings, Settings: map[string]string{},
+		Sessions: stats.Bytes + stats.BackupBytes}
+	for _, f := range n.settings.inForce {
+		told.Settings[f.name] = f.value
+	}
+	var err error
+	if told.Machine, err = thisMachine(); err != nil {
+		return err
+	}
+	if n.mesh != nil {
+		told.Links = n.mesh.Links()
+		for _, p := range n.mesh.Peers() {
+			told.Peers = append(told.Peers, peerInsight{p.Node, p.Site, p.Addr, p.Program, p.State, p.Offset})
+		}
+	}
+	report(told)
+	return nil
+}
+
+// runningSidecar is one that has been found to run with the settings that are checked.
+type runningSidecar struct {
+	node, version string
+	told          *insight // nil: it answers on its admin listener only
+}
+
+// findRunning looks for a sidecar that runs with these settings; nil: there is none. It asks at the control socket, and
+// otherwise at the admin listener, which tells less.
+func findRunning(ctx context.Context, s *settings) (*runningSidecar, []finding) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	socket, err := s.controlSocket()
+	if err == nil {
+		told := new(insight)
+		err = control.Call(ctx, socket, "check", nil, func(line json.RawMessage) {
+			if err := json.Unmarshal(line, told); err != nil {
+				told = nil // of some other version: as if it had not been asked
+			}
+		})
+		if err == nil && told != nil && told.Version != "" {
+			return &runningSidecar{told.Node, told.Version, told}, nil
+		}
+	}
+	var found []finding
+	status := askAdmin(ctx, s)
+	switch {
+	case status != nil && socket != "" && err != nil:
+		found = append(found, warning(fmt.Sprintf("a peerstate answers at PEERSTATE_ADMIN_LISTEN, but not at the control socket: %v", err),
+			"run check, drain and the other commands with the settings, and under the account, that it was started with"))
+	case err != nil && !errors.Is(err, control.ErrNotRunning):
+		found = append(found, warning("no sidecar can be asked at the control socket: "+err.Error(), ""))
+	case err != nil:
+		if err := control.Check(socket); err != nil {
+			found = append(found, fault("PEERSTATE_CONTROL: "+err.Error(),
+				"set it to a path that the account of peerstate may make; without a control socket drain, forget and the commands about certificates do not work"))
+		} else {
+			found = append(found, good("%s can be the control socket", socket))
+		}
+	}
+	if status == nil {
+		return nil, found
+	}
+	return &runningSidecar{status.Node, status.Version, nil}, found
+}
+
+// checkRunning looks at what a running sidecar tells of itself.
+func checkRunning(s *settings, r *runningSidecar) (all []finding) {
+	self := ""
+	if snap, err := certs.Load(s.CertDir, time.Now()); s.CertDir != "" && err == nil {
+		self = snap.Self().Node
+	}
+	if self != "" && r.node != self {
+		return []finding{fault(fmt.Sprintf("another node's peerstate runs here (%s), and the certificate is %s's", r.node, self),
+			"stop that one, or give this node ports and a PEERSTATE_CONTROL of its own")}
+	}
+	all = append(all, good("a peerstate %s runs here (node %s), so its ports are in use", r.version, r.node))
+	if own := buildVersion(); r.version != own {
+		all = append(all, warning(fmt.Sprintf("this program is version %s, the one that runs is %s", own, r.version), "restart it to have the other version run"))
+	}
+	t := r.told
+	if t == nil {
+		return all
+	}
+	if changed := t.changed(s); len(changed) > 0 {
+		all = append(all, warning("the settings are not those that the running peerstate was started with: "+strings.Join(changed, "; "), "restart it to have the new ones in force"))
+	}
+	if t.NotReady != "" {
+		all = append(all, warning("it is not ready: "+t.NotReady, ""))
+	}
+	for _, w := range t.Warnings {
+		if !strings.HasPrefix(w, "peer ") { // check looks at those itself
+			all = append(all, warning("it warns: "+w, ""))
+		}
+	}
+	return all
+}
+
+// changed names the settings that are other ones now.
+func (t *insight) changed(s *settings) (all []string) {
+	for _, f := range s.inForce {
+		old, known := t.Settings[f.name]
+		if _, port, err := net.SplitHostPort(old); !known || old == f.value || err == nil && port == "0" { // a port that the system chose
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s was %q and is %q", f.name, old, f.value))
+	}
+	return all
+}
+
+// has tells whether the running sidecar has the address of a setting.
+func (r *runningSidecar) has(name, value string) bool {
+	if r == nil {
+		return false
+	}
+	if r.told == nil {
+		return true // as far as is known
+	}
+	return r.told.Settings[name] == value
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"peerstate/store"
+)
+
+// checkSafety says which sessions are lost when, where the settings leave a hole that may not be meant. The table "What is
+// safe when" of the README has it all.
+func checkSafety(s *settings) []finding {
+	var all []finding
+	say := func(what, mend string) { all = append(all, warning(what, mend)) }
+	memoryOnly, alone := s.DataDir == "", s.CertDir == ""
+
+	switch {
+	case alone && memoryOnly:
+		say("sessions are in the memory of this process only: each stop, restart or crash of it ends them all, as with Microsoft's service",
+			"set PEERSTATE_DATA_DIR for a journal on disk, or link this node with others (PEERSTATE_CERT_DIR)")
+	case !alone && memoryOnly && s.Backups == 0:
+		say("PEERSTATE_BACKUPS is 0 and PEERSTATE_DATA_DIR is empty: a crash of this node ends all sessions that it holds",
+			"set PEERSTATE_BACKUPS=1, or PEERSTATE_DATA_DIR, or both")
+	}
+	if !memoryOnly && s.DataSync > 0 && time.Duration(s.DataSync) > mostUnsynced {
+		say(fmt.Sprintf("PEERSTATE_DATA_SYNC is %q: a power cut takes the changes of that much time", s.value("DataSync")),
+			"set it to 1s or less, or to always")
+	}
+	if s.OnStop == onStopKeep && !alone {
+		say(fmt.Sprintf("PEERSTATE_ON_STOP is \"keep\": while this node is stopped, visitors of its sessions wait for up to %v; %s", s.keptFor(), s.afterKeep()),
+			"good for a restart that takes less than that; for a longer stop, and before the machine is taken away, type peerstate drain")
+	}
+	if s.BackupSync == store.SyncOn && memoryOnly && !alone && s.Backups > 0 {
+		say("PEERSTATE_BACKUP_SYNC is \"on\" and PEERSTATE_DATA_DIR is empty: while no other node is linked, a crash still takes what was answered",
+			"set PEERSTATE_DATA_DIR and PEERSTATE_DATA_SYNC=always, or PEERSTATE_BACKUP_SYNC=strict, which answers with an error then")
+	}
+	if len(all) == 0 {
+		all = append(all, good("no single crash takes sessions, but for what was written in its last moment (README: What is safe when)"))
+	}
+	return all
+}
+
+// mostUnsynced is how much work a power cut may take without check saying so.
+const mostUnsynced = 10 * time.Second
+
+// keptFor is how long the others wait for a node that keeps its sessions while it is stopped.
+func (s *settings) keptFor() time.Duration {
+	if s.Backups > 0 {
+		return s.MissingGrace
+	}
+	return s.MissingGrace + s.LostAfter
+}
+
+func (s *settings) afterKeep() string {
+	if s.Backups > 0 {
+		return "then they are served from their backups"
+	}
+	return "then they get new, empty ones, and what they do with those counts when the node is back"
+}
+
+// checkWaits looks whether a web server gets each answer before it gives up.
+func checkWaits(s *settings) []finding {
+	longest := store.Options{FetchTimeout: s.FetchTimeout, Joining: s.CertDir != ""}.LongestWait()
+	if longest < stateNetworkTimeout {
+		return []finding{good("every answer comes within %v, and ASP.NET waits for %v", longest, stateNetworkTimeout)}
+	}
+	return []finding{warning(fmt.Sprintf("just after a start of peerstate a write may take %v (until the other nodes know of this one, and then PEERSTATE_FETCH_TIMEOUT), and ASP.NET gives up after %v with an error page",
+		longest, stateNetworkTimeout),
+		fmt.Sprintf("set PEERSTATE_FETCH_TIMEOUT to less than %v, or stateNetworkTimeout=\"%d\" at <sessionState> in Web.config",
+			s.FetchTimeout-(longest-stateNetworkTimeout), int((longest+5*time.Second)/time.Second)))}
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestCheckComparesTheSettingsWithWhatTheSystemGives(t *testing.T) {
+	s := &settings{CertDir: "certs", MaxConns: 10_000}
+	enough := machine{Files: 20_000, Receive: 8 << 20, Send: 8 << 20}
+	none(t, judgeMachine(s, enough))
+	none(t, judgeMachine(s, machine{Receive: 8 << 20, Send: 8 << 20})) // no limit on files
+
+	few := enough
+	few.Files = 1024
+	want(t, judgeMachine(s, few), doubtful, "the system allows 1,024 open files, and PEERSTATE_MAX_CONNS is 10,000", "LimitNOFILE=10200")
+	small := enough
+	small.Receive = 208 << 10
+	want(t, judgeMachine(s, small), doubtful, "a buffer of 208 KiB to receive and 8.0 MiB to send, and QUIC wants 7.0 MiB", largerBuffers)
+	none(t, judgeMachine(&settings{MaxConns: 100}, machine{Files: 1000, Receive: 1})) // without peers there is no UDP
+}
+
+func TestWhatTheSystemGivesIsMeasured(t *testing.T) {
+	m, err := thisMachine()
+	if err != nil || m.Receive <= 0 || m.Send <= 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestCheckLooksForRoomOnTheDiskOfTheJournal(t *testing.T) {
+	want(t, []finding{judgeSpace("data", 63<<20, 1<<30)}, problem, "has only 63 MiB left", "make room")
+	want(t, []finding{judgeSpace("data", 3<<30, 4<<30)}, doubtful, "has 3.0 GiB left, and the journal may come to take 4.0 GiB", "larger disk")
+	want(t, []finding{judgeSpace("data", 5<<30, 4<<30)}, fine, "has 5.0 GiB left", "")
+
+	dir := t.TempDir()
+	free, err := diskFree(dir)
+	if err != nil || free == 0 {
+		t.Fatal(free, err)
+	}
+	much := &runningSidecar{told: &insight{Sessions: int64(free)}} // three times what is free
+	want(t, checkSpace(&settings{DataDir: filepath.Join(dir, "not", "yet")}, much), doubtful, "and the journal may come to take", "")
+	if found := checkSpace(&settings{DataDir: dir}, nil); len(found) != 1 {
+		t.Error(found)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "not")); !os.IsNotExist(err) {
+		t.Error("it made a directory")
+	}
+}

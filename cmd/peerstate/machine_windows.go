@@ -1,0 +1,29 @@
+package main
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
+
+// mostFiles: Windows has no limit on sockets that would be reached.
+func mostFiles() uint64 { return 0 }
+
+func socketOption(fd uintptr, option int) (int, error) {
+	return windows.GetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, option)
+}
+
+// forceBuffers: nothing is to be forced here.
+func forceBuffers(syscall.RawConn, int) {}
+
+// diskFree is how many bytes this account may still write to the volume that has path.
+func diskFree(path string) (free uint64, err error) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, err
+	}
+	return free, windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
+}
+
+// largerBuffers: Windows gives what is asked for, as far as it has memory.
+const largerBuffers = "see whether this machine is short of memory"
