@@ -54,7 +54,7 @@ func newWords(bare bool) *words {
 }
 
 // appendAnswer appends the headers of an answer to op, in the order in which Microsoft's server
-// sends them, up to the empty line. a.Status is not Unknown.
+// sends them, up to the empty line. a.Status is neither Unknown nor Full.
 func (w *words) appendAnswer(out []byte, op store.Op, a *store.Answer) []byte {
 	found := a.Status == store.OK && (op == store.Get || op == store.Acquire)
 	if !found && !a.Init && a.Status != store.Locked {

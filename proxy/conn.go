@@ -41,6 +41,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		writeSet: -answerTime,
 	}
 	c.turn = newTurn(c)
+	c.in.reserve = func(n int64) bool { return s.store.Reserve(s.ctx, n) }
 	return c
 }
 
@@ -70,6 +71,7 @@ func (c *conn) exchange() bool {
 	}
 	fault := r.fault()
 	if err := c.readBody(fault == sound); err != nil {
+		c.dropBody(err)
 		return c.cut(err)
 	}
 	if fault != sound {
@@ -90,6 +92,10 @@ func (c *conn) askStore() (took time.Duration) {
 	var ok bool
 	if c.answer, ok = c.server.store.Try(&c.req.Request); !ok {
 		c.answer = c.wait()
+	}
+	if n := c.req.Counted; n != 0 {
+		c.req.Counted = 0
+		c.server.store.GiveBack(n) // it was not stored
 	}
 	c.now = c.server.now()
 	return c.now - begun
@@ -117,7 +123,25 @@ func (c *conn) readBody(wanted bool) error {
 	}
 	var err error
 	r.Body, err = c.in.body(int(r.length))
+	r.Counted, c.in.counted = c.in.counted, 0
 	return err
+}
+
+// dropBody lets a body go that has not come in whole. If that is for want of memory, the lock of its page is released: the
+// page gets an error and has nothing more to write, and its visitor is not to be kept out until the lock is broken.
+func (c *conn) dropBody(err error) {
+	r := &c.req
+	if n := r.Counted; n != 0 {
+		r.Counted = 0
+		c.server.store.GiveBack(n)
+	}
+	if errors.Is(err, errNoRoom) {
+		c.server.store.Refuse(store.RefusedWrite, r.length)
+		c.share.count(r.Op, store.Full, 0)
+		if r.Cookie > 0 {
+			c.server.store.Do(c.server.ctx, &store.Request{Op: store.Release, Key: r.Key, Cookie: r.Cookie})
+		}
+	}
 }
 
 // decline answers 400 to a request that is sound but asks for something that cannot be. The

@@ -25,6 +25,9 @@ var errGone = errors.New("the client has closed the connection")
 // deliver writes the answer. It is false when the connection is to be closed.
 func (c *conn) deliver() bool {
 	a, op := &c.answer, c.req.Op
+	if a.Status == store.Full {
+		return false // as below: the page is told by a broken connection
+	}
 	if a.Status == store.Unknown {
 		if op == store.Put || op == store.Release || op == store.Delete {
 			return false // the client ignores every status but 400, but a broken connection it reports

@@ -9,7 +9,7 @@ import (
 )
 
 // Statuses is how many outcomes store.Status has: for tables indexed by it.
-const Statuses = int(store.Unknown) + 1
+const Statuses = int(store.Full) + 1
 
 // StatusName is what logs and metrics call an outcome: its number on the wire, if it has one.
 func StatusName(s store.Status) string { return statusNames[s] }
@@ -20,6 +20,7 @@ var statusNames = [Statuses]string{
 	store.NotFound:   "404",
 	store.Locked:     "423",
 	store.Unknown:    "unknown",
+	store.Full:       "no_memory",
 }
 
 // firstBucket and buckets set the histogram's bounds: powers of two from about a microsecond to
@@ -48,7 +49,8 @@ type Histogram struct {
 // Metrics are the counters of a server, all since it was made but Open.
 type Metrics struct {
 	// Requests counts those that reached their end, by operation and outcome. Unknown are those
-	// of which the truth could not be had: reads were answered 423, writes not at all.
+	// of which the truth could not be had: reads were answered 423, writes not at all. Full are writes that there
+	// was no memory for: they were not answered.
 	Requests [store.Ops][Statuses]uint64
 	// Times run from the moment a request was complete until its answer was ready, so they
 	// contain the wait for other nodes and for locks, and not the client's speed.
@@ -76,7 +78,7 @@ type share [store.Ops]struct {
 	requests [Statuses]atomic.Uint64
 	nanos    atomic.Uint64
 	taken    [buckets]atomic.Uint64
-	_        [16]byte // a multiple of a cache line in all
+	_        [8]byte // a multiple of a cache line in all
 }
 
 // share gives a connection the counters it is to use.

@@ -47,6 +47,9 @@ type reader struct {
 	strict  bool          // the connection's deadline is not that of an idle one
 	excused bool          // the interruption by drain has been noticed
 	idleSet time.Duration // when the idle deadline was last set
+
+	reserve func(n int64) bool // has bytes counted that are about to come, or says that there is no memory; nil: nobody counts
+	counted int64              // by it, of the body that is being read
 }
 
 func newReader(nc net.Conn, draining *atomic.Bool) reader {

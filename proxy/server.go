@@ -27,6 +27,12 @@ type Store interface {
 	// Undo takes back what an answer that never reached its client did: the lock of an Acquire,
 	// and the cleared flag of an answer with Init.
 	Undo(key []byte, a store.Answer)
+	// Reserve counts so many bytes of a body that is about to come, until GiveBack or until they are stored as a Request's
+	// Counted. false: there is no memory for them.
+	Reserve(ctx context.Context, n int64) bool
+	GiveBack(n int64)
+	// Refuse counts a write whose body, of so many bytes, could not be received for want of memory.
+	Refuse(what store.Refusable, bytes int64)
 }
 
 // Config says how to serve. Store must be set, the rest has defaults.

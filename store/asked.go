@@ -166,6 +166,13 @@ func (st *Store) Forwarded(ctx context.Context, r *Request) (Answer, error) {
 		case s != nil && s.state == held && !s.expired(now.mono):
 			a := st.apply(sh, s, r, now)
 			sh.mu.Unlock()
+			if st.retry(a) {
+				continue
+			}
+			if a.Status == Full {
+				st.turnDown(r)
+				a.Status = Unknown // that is what the asker's client has to be told
+			}
 			return st.safe(ctx, r, a), nil
 		case s == nil || s.state != frozen:
 			sh.mu.Unlock()

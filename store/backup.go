@@ -30,13 +30,25 @@ const (
 // Keep does with a parcel of a session's holder what its kind says. Records have been checked. Of two
 // records of one key the newer one stays, whoever sent it.
 func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
+	k, full := st.keepOnce(holder, kind, rec)
+	if full && st.clear() {
+		k, full = st.keepOnce(holder, kind, rec)
+	}
+	if full {
+		st.Refuse(RefusedBackup, int64(len(rec.Body)))
+	}
+	return k
+}
+
+// keepOnce is Keep. With full, there was no room for it; it may be tried again.
+func (st *Store) keepOnce(holder Peer, kind ParcelKind, rec Record) (k KeepKind, full bool) {
 	sh := st.shardOf(rec.Key)
 	now := st.clock.now()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	switch kind {
 	case ParcelBury:
-		return st.keepBurial(sh, holder, &rec, now)
+		return st.keepBurial(sh, holder, &rec, now), false
 	case ParcelForget:
 		// Whoever has a later record of the session is its holder by now, whoever it was for this node.
 		if b := sh.backups[rec.Key]; b != nil {
@@ -44,10 +56,10 @@ func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
 				sh.dropBackup(b)
 			}
 		}
-		return KeepDone
+		return KeepDone, false
 	}
 	if st.leaving.Load() || st.backups == 0 {
-		return KeepRefused
+		return KeepRefused, false
 	}
 	s := sh.sessions[rec.Key]
 	if s != nil && s.expired(now.mono) {
@@ -59,7 +71,7 @@ func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
 		case s.state == held && s.version().Compare(rec.Version()) < 0:
 			st.conflict(sh, s, holder.Node, rec.Version(), now)
 		case (s.state == held || s.state == deleted) && s.version().Compare(rec.Version()) >= 0:
-			return KeepNewer
+			return KeepNewer, false
 		}
 	}
 	b := sh.backups[rec.Key]
@@ -67,12 +79,19 @@ func (st *Store) Keep(holder Peer, kind ParcelKind, rec Record) KeepKind {
 	case b != nil && b.stamp == rec.Stamp && kind == ParcelRenew:
 		rec.Body = b.body
 	case kind == ParcelRenew:
-		return KeepLacking
+		return KeepLacking, false
 	case b != nil && b.version().Compare(rec.Version()) > 0:
-		return KeepNewer
+		return KeepNewer, false
+	}
+	more := st.room.backupOf(rec.Key, rec.Body)
+	if b != nil {
+		more -= st.room.backupOf(b.key, b.body)
+	}
+	if !st.room.fitsBackup(more, rec.Counted) {
+		return KeepRefused, true
 	}
 	sh.disk.backup(sh.keep(&rec, holder, rec.Keepers, now.mono))
-	return KeepDone
+	return KeepDone, false
 }
 
 // keepBurial remembers that a session was deleted. The shard is locked.
@@ -118,6 +137,7 @@ func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) *backup
 			sh.backups = map[string]*backup{}
 		}
 		sh.backups[r.Key] = b
+		sh.mostKept = max(sh.mostKept, len(sh.backups))
 	}
 	b.session = session{key: r.Key, body: r.Body, stamp: r.Stamp, deleted: r.Deleted, epoch: r.Epoch, timeout: r.Timeout,
 		flags: r.Flags, cookie: r.Cookie, lock: r.Lock, lockedAt: now - int64(r.LockAge), floor: r.Floor, touched: r.Touched}
@@ -133,6 +153,9 @@ func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) *backup
 // count counts a backup in (1) or out (-1).
 func (sh *shard) count(b *backup, sign int) {
 	sh.keptBytes += int64(sign * (len(b.key) + len(b.body)))
+	cost := int64(sign) * sh.room.backupOf(b.key, b.body)
+	sh.room.used.Add(cost)
+	sh.room.kept.Add(cost)
 	if b.own {
 		sh.recalled += sign
 	}
@@ -156,8 +179,8 @@ func (sh *shard) backup(key string, now int64) *backup {
 
 // retain keeps a copy of a session that has just been given to another node, which knows of it. The shard
 // is locked, and the session is here still.
-func (st *Store) retain(sh *shard, s *session, to Peer, now instant) {
-	if st.backups == 0 || st.leaving.Load() {
+func (st *Store) retain(sh *shard, s *session, h *Handover, now instant) {
+	if !h.retains || st.leaving.Load() {
 		return
 	}
 	r := s.record(now.mono)
@@ -171,7 +194,7 @@ func (st *Store) retain(sh *shard, s *session, to Peer, now instant) {
 			others = append(others, a.out.Peer)
 		}
 	}
-	sh.disk.backup(sh.keep(&r, to, others, now.mono))
+	sh.disk.backup(sh.keep(&r, h.To, others, now.mono))
 }
 
 // Backup is what there is to know of a backup.

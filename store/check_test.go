@@ -32,10 +32,15 @@ func check(st *Store) error {
 // need may be left over.
 func checkIdle(st *Store) error {
 	errs := []error{check(st)}
+	var used, kept int64
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
+		for _, b := range sh.backups {
+			kept += st.room.backupOf(b.key, b.body)
+		}
 		for _, s := range sh.sessions {
+			used += st.room.entryOf(s.key) + int64(len(s.body))
 			b := s.busy
 			switch {
 			case b == nil:
@@ -52,6 +57,18 @@ func checkIdle(st *Store) error {
 			}
 		}
 		sh.mu.Unlock()
+	}
+	for _, o := range st.keepers.Load().by {
+		o.mu.Lock()
+		for p := range o.flying {
+			if p.superseded {
+				used += int64(len(p.Record.Body))
+			}
+		}
+		o.mu.Unlock()
+	}
+	if m := st.Memory(); m.Kept != kept || m.Used != used+kept {
+		errs = append(errs, fmt.Errorf("counted are %d bytes, and %d of backups, and there are %d and %d", m.Used, m.Kept, used+kept, kept))
 	}
 	return errors.Join(errs...)
 }

@@ -192,6 +192,7 @@ func (st *Store) dropCopies(s *session, tell bool) {
 	if c == nil {
 		return
 	}
+	s.superseded() // whatever becomes of it now, it does not know of that parcel any more
 	s.copies = nil
 	if c.since != 0 {
 		st.unsafe.Add(-1)

@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"maps"
+	"runtime"
+	"time"
+)
 
 // Times that notes are kept.
 const (
@@ -61,21 +65,31 @@ func (st *Store) sweep() {
 		}
 		st.alive(st.clock.now())
 		for range perTick {
+			st.room.sweeping.Lock()
 			st.sweepShard(&st.shards[next])
+			st.room.sweeping.Unlock()
 			next = (next + 1) % len(st.shards)
 		}
 		now := st.clock.now().mono
+		st.room.watch(st.log, now)
 		st.heard.age(now)
 		st.receipts.age(now)
 	}
 }
 
 // sweepShard goes through one shard, letting requests in between every few entries. A map may
-// change while it is ranged over; only not at the same time, which the lock sees to.
+// change while it is ranged over; only not at the same time, which the lock sees to. room.sweeping is held.
 func (st *Store) sweepShard(sh *shard) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	now, seen := st.clock.now().mono, 0
+	letIn := func() {
+		if seen++; seen%sweepChunk == 0 {
+			sh.mu.Unlock()
+			runtime.Gosched() // also those that wait for a processor: it would be 10 ms before this one is taken from the sweeper
+			sh.mu.Lock()
+		}
+	}
 	largest := int64(0)
 	sh.swept = 0
 	for _, s := range sh.sessions {
@@ -94,26 +108,25 @@ func (st *Store) sweepShard(sh *shard) {
 		if sh.disk != nil && s.state == held && s.expires-s.saved > deadline(0, s.timeout)/10 {
 			sh.disk.session(s) // a request only writes the new time into the session
 		}
-		if seen++; seen%sweepChunk == 0 {
-			sh.mu.Unlock()
-			sh.mu.Lock()
-		}
+		letIn()
 	}
 	sh.largest = max(largest, sh.swept)
 	for _, b := range sh.backups {
 		if b.expired(now) {
 			sh.dropBackup(b)
 		}
-		if seen++; seen%sweepChunk == 0 {
-			sh.mu.Unlock()
-			sh.mu.Lock()
-		}
+		letIn()
 	}
-	if sh.most > sweepChunk && len(sh.sessions) < sh.most/4 {
-		smaller := make(map[string]*session, len(sh.sessions))
-		for k, s := range sh.sessions {
-			smaller[k] = s
-		}
-		sh.sessions, sh.most = smaller, len(smaller)
+	sh.sessions, sh.most = shrunk(sh.sessions, sh.most)
+	sh.backups, sh.mostKept = shrunk(sh.backups, sh.mostKept)
+}
+
+// shrunk gives a map, or a smaller one with what is in it, if it has had four times as many entries since it was made.
+func shrunk[V any](m map[string]V, most int) (map[string]V, int) {
+	if most <= sweepChunk || len(m) >= most/4 {
+		return m, most
 	}
+	smaller := make(map[string]V, len(m))
+	maps.Copy(smaller, m)
+	return smaller, len(m)
 }

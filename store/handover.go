@@ -22,7 +22,8 @@ type Handover struct {
 	To     Peer
 	Record Record // to be sent; it has no body any more after Doubt
 
-	store *Store
+	store   *Store
+	retains bool // the giver keeps its copy as a backup
 	// guarded by the shard's lock:
 	doubtful bool // it may or may not have arrived
 }
@@ -33,7 +34,8 @@ func (st *Store) freeze(s *session, to Peer, now instant) *Handover {
 		ID: HandoverID{Giver: st.instance, N: st.handovers.Add(1)}, To: to,
 		Record: s.record(now.mono), store: st,
 	}
-	if st.backups > 0 && !st.leaving.Load() {
+	if st.backups > 0 && !st.leaving.Load() && st.room.fitsBackup(st.room.backupOf(s.key, s.body), int64(len(s.body))) {
+		h.retains = true
 		h.Record.Keepers = append(h.Record.Keepers, Peer{st.node, st.instance})
 	}
 	if s.copies != nil {
@@ -74,7 +76,7 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 // the Doubts, to be settled.
 func (h *Handover) Received() bool {
 	arrived := func(sh *shard, s *session, now instant) {
-		h.store.retain(sh, s, h.To, now)
+		h.store.retain(sh, s, h, now)
 		h.store.leave(sh, s, h.To, s.epoch+1, now)
 	}
 	if h.end(arrived) {
@@ -195,7 +197,7 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 		switch f.Kind {
 		case Kept, PassedOn, Lost:
 			if f.Kind != Lost {
-				h.store.retain(sh, s, h.To, now)
+				h.store.retain(sh, s, h, now)
 			}
 			// Lost as well: the receiver had it, and it ended there or went so far on that the note
 			// is gone. Served from this copy, an expired session would come back, or a second one begin.

@@ -10,12 +10,15 @@ func (st *Store) Leave() { st.leaving.Store(true) }
 // Choice says which sessions HandOut gives.
 type Choice uint8
 
-// The choices, each with those before it. Sessions of which the peer keeps the backup go after the others:
+// The choices, each but There with those before it. Sessions of which the peer keeps the backup go after the others:
 // anywhere else they need no new one.
 const (
 	Apart    Choice = iota // neither locked nor backed up at the peer
 	Unlocked               // not locked
 	Anything               // locked ones go with their locks
+	// There: only those backed up at the peer, the locked ones as well. They need no more memory there, so a node that has
+	// none left takes them all the same.
+	There
 )
 
 // HandOut freezes up to n held sessions, fewer when their bodies come to so many bytes, and gives the
@@ -23,7 +26,7 @@ const (
 // served through this node for as long as it answers.
 func (st *Store) HandOut(to Peer, n, bytes int, which Choice) []*Handover {
 	var keeper *Outbox
-	if o := st.keepers.Load().by[to.Node]; which == Apart && o != nil && o.Peer == to {
+	if o := st.keepers.Load().by[to.Node]; (which == Apart || which == There) && o != nil && o.Peer == to {
 		keeper = o
 	}
 	var out []*Handover
@@ -38,7 +41,7 @@ func (st *Store) HandOut(to Peer, n, bytes int, which Choice) []*Handover {
 				if len(out) == n || size >= bytes {
 					break
 				}
-				if s.state == held && !s.expired(now.mono) && (which == Anything || s.lock == 0) && !s.keptBy(keeper) {
+				if s.state == held && !s.expired(now.mono) && (which >= Anything || s.lock == 0) && s.keptBy(keeper) == (which == There) {
 					out = append(out, st.freeze(s, to, now))
 					size += len(s.body)
 				}

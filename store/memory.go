@@ -26,13 +26,28 @@ const (
 	busyWithin = 4 * time.Second
 )
 
+// goLimit is what the Go runtime may take in all where what the store counts has a limit: a quarter more for garbage, which
+// is what gathers at most while sessions are written at a high rate, and a fixed part for connections, links and the program itself.
+func goLimit(counted int64) int64 { return counted + counted/4 + 128<<20 }
+
 // TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a tenth of
 // what lives if that is more, and up to three tenths while sessions are written at a high rate. For a
 // small store it is as much as lives, at least 32 MB. When many sessions have ended and little
-// is written, it has the collector run, which would not notice for minutes. TuneGC ends with ctx, and
-// then the setting is as it was before. It returns at once if the operator has set GOGC or GOMEMLIMIT.
+// is written, it has the collector run, which would not notice for minutes. With Options.MaxMemory, the runtime's own
+// limit is set to fit: when that is near, the collector runs sooner. TuneGC ends with ctx, and
+// then the settings are as they were before. What the operator has set by GOMEMLIMIT stays, and it does nothing then; with
+// GOGC it sets the limit only.
 func (st *Store) TuneGC(ctx context.Context) {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	if st.room.most > 0 {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(goLimit(st.room.most)))
+	}
+	if os.Getenv("GOGC") != "" {
+		if st.room.most > 0 {
+			<-ctx.Done()
+		}
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}

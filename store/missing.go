@@ -48,7 +48,11 @@ func (st *Store) Do(ctx context.Context, r *Request) Answer {
 	for {
 		a, next := st.look(ctx, v)
 		if next == nil {
-			return st.safe(ctx, r, v.leave(a))
+			a = v.leave(a)
+			if a.Status == Full {
+				st.turnDown(r)
+			}
+			return st.safe(ctx, r, a)
 		}
 		if !next(ctx) {
 			return st.safe(ctx, r, v.leave(Answer{Status: Unknown})) // it may have been served at the last moment
@@ -100,6 +104,9 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 	}
 	if a, ok := st.try(sh, sh.sessions[v.key], r, now, v.patient(now.mono)); ok {
 		sh.mu.Unlock()
+		if st.retry(a) {
+			return Answer{}, atOnce
+		}
 		return a, nil
 	}
 	s := sh.sessions[v.key]
@@ -192,9 +199,11 @@ func (st *Store) weigh(sh *shard, q *inquiry, r *Request, v Verdict) (over bool)
 		v.Outcome = NotKnown
 	case v.Outcome == Missing && q.want == Create:
 		s.deleted = max(s.deleted, min(v.Deleted, maxStamp))
-		q.answer = st.create(sh, s, r, now)
-		q.created, v = true, Verdict{Outcome: Arrived}
-		st.serveTurns(sh, s, now)
+		q.created, q.answer = true, st.create(sh, s, r, now)
+		if q.answer.Status != Full {
+			v = Verdict{Outcome: Arrived}
+			st.serveTurns(sh, s, now)
+		}
 	}
 	st.end(sh, s, v)
 	return true
@@ -266,6 +275,9 @@ func (st *Store) answered(ctx context.Context, sh *shard, q *inquiry, v *visit, 
 	}
 	sh.mu.Unlock()
 	if ok || created {
+		if st.retry(a) {
+			return Answer{}, atOnce
+		}
 		return a, nil
 	}
 	v.stale = stale

@@ -20,8 +20,9 @@ type Outbox struct {
 	// mu may be locked while a shard is.
 	mu     sync.Mutex
 	linked bool
-	items  []item
+	items  queue
 	flying map[*Parcel]struct{} // sent, and not answered yet
+	latest map[*session]*Parcel // of them: the last of a session
 	ready  chan struct{}        // with room for one: there may be items
 }
 
@@ -38,7 +39,7 @@ type item struct {
 const fullFor = int64(5 * time.Second)
 
 func newOutbox(st *Store, p Peer) *Outbox {
-	return &Outbox{Peer: p, store: st, hash: hashOf(p.Node), flying: map[*Parcel]struct{}{}, ready: make(chan struct{}, 1)}
+	return &Outbox{Peer: p, store: st, hash: hashOf(p.Node), flying: map[*Parcel]struct{}{}, latest: map[*session]*Parcel{}, ready: make(chan struct{}, 1)}
 }
 
 func (o *Outbox) full(now int64) bool { return now < o.fullUntil.Load() }
@@ -49,7 +50,7 @@ func (o *Outbox) setLinked(linked bool) (back []item) {
 	defer o.mu.Unlock()
 	o.linked = linked
 	if !linked {
-		back, o.items = o.items, nil
+		back = o.items.all()
 	}
 	return back
 }
@@ -62,7 +63,7 @@ func (o *Outbox) push(it item) bool {
 		return false
 	}
 	it.out = o
-	o.items = append(o.items, it)
+	o.items.push(it)
 	o.signal()
 	return true
 }
@@ -80,11 +81,8 @@ func (o *Outbox) signal() {
 func (o *Outbox) Take(ctx context.Context, most int) ([]*Parcel, error) {
 	for {
 		o.mu.Lock()
-		n := min(most, len(o.items))
-		batch := o.items[:n:n]
-		if o.items = o.items[n:]; len(o.items) == 0 {
-			o.items = nil // or the array of a long queue would be kept
-		} else {
+		batch := o.items.take(most)
+		if o.items.size > 0 {
 			o.signal()
 		}
 		o.mu.Unlock()
@@ -98,11 +96,14 @@ func (o *Outbox) Take(ctx context.Context, most int) ([]*Parcel, error) {
 			o.mu.Lock()
 			for _, p := range out {
 				o.flying[p] = struct{}{}
+				if p.item.session != nil {
+					o.latest[p.item.session] = p
+				}
 			}
 			o.mu.Unlock()
 			return out, nil
 		}
-		if n > 0 {
+		if len(batch) > 0 {
 			continue
 		}
 		select {
@@ -118,6 +119,34 @@ func (o *Outbox) landed(p *Parcel) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.flying, p)
+	if o.latest[p.item.session] == p {
+		delete(o.latest, p.item.session)
+	}
+	if p.superseded {
+		o.store.GiveBack(int64(len(p.Record.Body)))
+	}
+}
+
+// superseded counts contents that a session had until now, for as long as they are on their way to its keepers. The shard is
+// locked.
+func (s *session) superseded() {
+	if s.copies == nil || len(s.body) == 0 {
+		return
+	}
+	for i := range s.copies.at {
+		if a := &s.copies.at[i]; a.queued {
+			a.out.superseded(s)
+		}
+	}
+}
+
+func (o *Outbox) superseded(s *session) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p := o.latest[s]; p != nil && !p.superseded {
+		p.superseded = true
+		o.store.room.used.Add(int64(len(p.Record.Body)))
+	}
 }
 
 // oldest is since when (monotonic ns) the oldest change waits that is not known to have arrived; 0: none does.
@@ -129,7 +158,7 @@ func (o *Outbox) oldest() (since int64) {
 			since = t
 		}
 	}
-	for _, it := range o.items[:min(len(o.items), 64)] {
+	for _, it := range o.items.first() {
 		older(it.since)
 	}
 	for p := range o.flying {
@@ -156,6 +185,8 @@ type Parcel struct {
 
 	item    item
 	expires int64 // what the keeper learns of it, monotonic ns
+	// superseded: the session has other contents by now, so these count by themselves. Guarded by the outbox's mu.
+	superseded bool
 }
 
 // pack makes a parcel of an item; nil: it is not to be sent any more.
@@ -265,7 +296,7 @@ func (it item) again(st *Store) {
 func (st *Store) Flushed() bool {
 	for _, o := range st.keepers.Load().by {
 		o.mu.Lock()
-		empty := len(o.items) == 0 && len(o.flying) == 0
+		empty := o.items.size == 0 && len(o.flying) == 0
 		o.mu.Unlock()
 		if !empty {
 			return false

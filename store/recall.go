@@ -37,6 +37,7 @@ func (st *Store) OpenJournal(o JournalOptions) error {
 	var once sync.Once
 	defer once.Do(func() { close(opened) })
 	d := &disk{store: st}
+	st.room.setCosts(st.backups > 0, true)
 	j, err := journal.Open(o.Dir, journal.Options{Farm: o.Farm, Node: o.Node, Every: o.Every, Log: o.Log, Lost: func(key string) {
 		<-opened
 		st.rewrite(key)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"runtime"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 type Receipt struct {
 	Accepted bool
 	Version  Version // not accepted: the record known here that is no older; zero: none, it was refused
+	Full     bool    // refused, as there is no memory for it: it is to stay where it is
 
 	mark journal.Mark // accepted: see Forced
 }
@@ -20,9 +22,30 @@ type Receipt struct {
 const farAhead = time.Minute
 
 // Receive takes a session over, unless what is known of it here is at least as new, or this
-// hand-over was refused before, or another one of the session is under way from here. The record
+// hand-over was refused before, or another one of the session is under way from here, or there is no memory. The record
 // has been checked.
 func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
+	return st.receive(from, id, rec, asideFetched)
+}
+
+// Adopt is Receive for a session that nobody asks for here: its node leaves, and gives it away.
+func (st *Store) Adopt(from Peer, id HandoverID, rec Record) Receipt {
+	return st.receive(from, id, rec, asideGiven)
+}
+
+// receive takes a session over if that leaves a part of the memory free.
+func (st *Store) receive(from Peer, id HandoverID, rec Record, part int64) Receipt {
+	got := st.receiveOnce(from, id, rec, part)
+	if got.Full && st.clear() {
+		got = st.receiveOnce(from, id, rec, part)
+	}
+	if got.Full {
+		st.Refuse(RefusedHandover, int64(len(rec.Body)))
+	}
+	return got
+}
+
+func (st *Store) receiveOnce(from Peer, id HandoverID, rec Record, part int64) Receipt {
 	sh := st.shardOf(rec.Key)
 	now := st.clock.now()
 	sh.mu.Lock()
@@ -45,10 +68,16 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 		}
 		return Receipt{Version: s.version()}
 	}
-	if b := sh.backup(rec.Key, now.mono); b != nil {
+	b := sh.backup(rec.Key, now.mono)
+	if b != nil {
 		if v := b.version(); v.Compare(rec.Version()) > 0 {
 			return Receipt{Version: v} // what a node had that is gone is newer; it is promoted when its turn comes
 		}
+	}
+	if !st.room.fits(st.room.moreWith(&rec, s, b), rec.Counted, part) {
+		return Receipt{Full: true}
+	}
+	if b != nil {
 		sh.dropBackup(b)
 	}
 	st.receipts.accept(id, now.mono)
@@ -91,6 +120,20 @@ func (st *Store) Receive(from Peer, id HandoverID, rec Record) Receipt {
 	s.wake()
 	s.idle()
 	return Receipt{Accepted: true, mark: mark}
+}
+
+// moreWith is how much more is counted when a record comes in, of whose key s and a backup b are known, or nil.
+func (m *room) moreWith(rec *Record, s *session, b *backup) int64 {
+	more := int64(len(rec.Body))
+	if s == nil {
+		more += m.entryOf(rec.Key)
+	} else if s.state == held {
+		more -= int64(len(s.body))
+	}
+	if b != nil {
+		more -= m.backupOf(b.key, b.body)
+	}
+	return more
 }
 
 // outdates: a record is no newer than what is known of its key here, and its giver is to drop it.
@@ -160,6 +203,7 @@ type receipts struct {
 	taken  map[HandoverID]int64 // when, monotonic ns
 	bound  map[HandoverID]int64
 	givers map[uint64]entries // by the giver's run
+	aged   int64              // when it was looked through last, monotonic ns
 }
 
 // entries are how many are remembered for one giver.
@@ -224,19 +268,41 @@ func (r *receipts) settle(id HandoverID) {
 	}
 }
 
+// ageEvery is how often receipts are looked through, and ageChunk how many at a time: while a node gives a million sessions
+// away, there are as many of its receipts.
+const (
+	ageEvery = int64(time.Minute)
+	ageChunk = 1 << 10
+)
+
+// age lets go what has been remembered for long enough.
 func (r *receipts) age(now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now-r.aged < ageEvery {
+		return
+	}
+	r.aged = now
+	seen := 0
+	letIn := func() {
+		if seen++; seen%ageChunk == 0 {
+			r.mu.Unlock()
+			runtime.Gosched()
+			r.mu.Lock()
+		}
+	}
 	for id, at := range r.taken {
 		if now-at > receivedFor {
 			delete(r.taken, id)
 			r.count(id.Giver, -1, 0)
 		}
+		letIn()
 	}
 	for id, at := range r.bound {
 		if now-at > refusedFor {
 			delete(r.bound, id)
 			r.count(id.Giver, 0, -1)
 		}
+		letIn()
 	}
 }

@@ -23,6 +23,7 @@ type Record struct {
 	// Keepers have a backup of it, the giver among them if it keeps its copy. In a backup: who else has one.
 	Keepers []Peer
 	Body    []byte
+	Counted int64 // bytes of Body that Store.Reserve counts until GiveBack; never sent
 }
 
 // maxKeepers bounds the list of those who have a copy: those that are wanted, and some that have not

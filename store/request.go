@@ -56,6 +56,7 @@ type Request struct {
 	Timeout int32  // Put: minutes, 0 to MaxTimeout; 0: never expires
 	Flags   int32  // Put: ExtraFlags
 	Body    []byte // Put: the store keeps it, and nobody changes it afterwards
+	Counted int64  // Put: bytes of Body that Store.Reserve counts; 0 when the store has taken it over, else for GiveBack
 }
 
 // Status is the outcome of a request.
@@ -72,6 +73,9 @@ const (
 	// client as "no such session" or as success: a read is answered so that the client comes
 	// back, and a write so that it raises an error.
 	Unknown
+	// Full says that there is no memory for a write (Options.MaxMemory): nothing was changed, but that the lock of its
+	// page, if it had one, is released. The client must be answered so that it raises an error.
+	Full
 )
 
 // Answer is the store's answer to a Request.

@@ -199,6 +199,8 @@ func (st *Store) perform(sh *shard, s *session, r *Request, now instant) Answer 
 			a.Status = Unknown
 		case s.lock != 0 && s.lock != r.Cookie:
 			return s.refuse(a, now)
+		case !st.room.fits(int64(len(r.Body)-len(s.body)), r.Counted, aside):
+			a.Status = Full
 		default:
 			st.overwrite(sh, s, r, now)
 			a.Stamp = s.stamp
@@ -257,7 +259,12 @@ func (s *session) refuse(a Answer, now instant) Answer {
 // overwrite stores a Put in an existing session and releases its lock. The cookie goes on rising
 // even where .NET starts it again (a change of the timeout), or a cookie would be given twice.
 func (st *Store) overwrite(sh *shard, s *session, r *Request, now instant) {
-	sh.bytes += int64(len(r.Body)) - int64(len(s.body))
+	if grows := int64(len(r.Body)) - int64(len(s.body)); grows != 0 {
+		sh.bytes += grows
+		st.room.used.Add(grows)
+	}
+	st.takeOver(r)
+	s.superseded()
 	s.body = r.Body
 	sh.grown(s)
 	if s.timeout != r.Timeout {

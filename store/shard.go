@@ -11,7 +11,8 @@ const shardBits = 8
 
 // shard is a part of the keys with the lock that guards it.
 type shard struct {
-	mu sync.Mutex
+	room *room // of the store
+	mu   sync.Mutex
 	// guarded by mu:
 	sessions  map[string]*session
 	most      int   // the most entries since the map was made: maps do not shrink by themselves
@@ -21,6 +22,7 @@ type shard struct {
 	swept     int64 // none has been written with more since the sweeper began with this shard
 	created   uint64
 	backups   map[string]*backup // nil: there were none yet
+	mostKept  int                // the most of them since the map was made
 	keptBytes int64              // of their keys and bodies
 	recalled  int                // of them: sessions that an earlier run of this node held
 	disk      *disk              // nil: there is no journal
@@ -43,6 +45,7 @@ func (st *Store) shardOf(key string) *shard {
 
 func (sh *shard) put(s *session) {
 	sh.sessions[s.key] = s
+	sh.room.used.Add(sh.room.entryOf(s.key))
 	sh.most = max(sh.most, len(sh.sessions))
 }
 
@@ -51,6 +54,7 @@ func (sh *shard) hold(s *session) {
 	s.state = held
 	sh.held++
 	sh.bytes += s.size()
+	sh.room.used.Add(int64(len(s.body)))
 	sh.grown(s)
 }
 
@@ -65,12 +69,15 @@ func (sh *shard) grown(s *session) {
 func (sh *shard) drop(s *session) {
 	sh.held--
 	sh.bytes -= s.size()
+	sh.room.used.Add(-int64(len(s.body)))
+	s.superseded()
 	s.body, s.lock = nil, 0
 }
 
 // forget removes a key altogether.
 func (sh *shard) forget(s *session) {
 	delete(sh.sessions, s.key)
+	sh.room.used.Add(-sh.room.entryOf(s.key))
 	s.wake()
 }
 

@@ -30,6 +30,8 @@ type Options struct {
 	// are no other nodes.
 	Backups int
 	Sync    Sync // whether what has changed a session waits for them
+	// MaxMemory is how many bytes everything that the store keeps may take, as it counts them (see Memory); 0: no limit.
+	MaxMemory int64
 	// Joining: the other nodes do not know of this run yet, and would not ask it for a session that is
 	// created here. So nothing is created until Joined is called.
 	Joining bool
@@ -76,6 +78,7 @@ type Store struct {
 	recalled bool             // something was loaded from it
 	whole    bool             // and nothing of it was lost
 
+	room        room
 	clock       clock
 	clockOffset atomic.Int64 // ns; see SetClockOffset
 	shards      [1 << shardBits]shard
@@ -110,8 +113,10 @@ func New(o Options) *Store {
 	if st.joinedC = make(chan struct{}); !o.Joining {
 		st.Joined()
 	}
+	st.room.most, st.room.lines = o.MaxMemory, rate.NewLimiter(rate.Every(time.Minute), 1)
+	st.room.setCosts(o.Backups > 0, false)
 	for i := range st.shards {
-		st.shards[i].sessions = map[string]*session{}
+		st.shards[i].sessions, st.shards[i].room = map[string]*session{}, &st.room
 	}
 	st.wallBeat.Store(st.clock.now().wall)
 	st.contentions = newContentions(st.clock.now().mono)
@@ -147,7 +152,7 @@ func (st *Store) Close() {
 
 // Try answers a request at once when that needs no other node and no waiting; otherwise ok is
 // false, nothing has happened, and Do is to be called. It does not allocate but for a new session.
-// Stand-alone, ok is true but for what waits for a lock or for the disk.
+// Stand-alone, ok is true but for what waits for a lock or for the disk, or finds no memory.
 func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	if st.syncs(r) || st.force && (r.Op == Put || r.Op == Delete) {
 		return Answer{}, false
@@ -164,8 +169,11 @@ func (st *Store) Try(r *Request) (a Answer, ok bool) {
 		return Answer{}, false
 	}
 	a, ok = st.try(sh, s, r, now, st.lockWait > 0)
-	if a.Status == Locked {
+	switch a.Status {
+	case Locked:
 		st.contentions.met(s.key, 0, now.mono) // its own key costs no memory
+	case Full:
+		return Answer{}, false // what has expired is to go first
 	}
 	return a, ok
 }
@@ -196,8 +204,15 @@ func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) 
 }
 
 // create stores a Put under a key that has no session: unlocked, with cookie 1. s is what is known
-// of the key, or nil. The shard is locked.
+// of the key, or nil. Where there is no room the answer is Full, and nothing has changed. The shard is locked.
 func (st *Store) create(sh *shard, s *session, r *Request, now instant) Answer {
+	more := int64(len(r.Body))
+	if s == nil {
+		more += st.room.entry + int64(len(r.Key))
+	}
+	if !st.room.fits(more, r.Counted, aside) {
+		return Answer{Status: Full}
+	}
 	if s == nil {
 		s = &session{key: string(r.Key)}
 		sh.put(s)
@@ -215,8 +230,17 @@ func (st *Store) create(sh *shard, s *session, r *Request, now instant) Answer {
 	s.renew(now.mono)
 	sh.created++
 	sh.hold(s)
+	st.takeOver(r)
 	st.changed(s, now.mono)
 	return Answer{Stamp: s.stamp, Mark: sh.disk.session(s)}
+}
+
+// takeOver ends the reservation of a body that is counted as a session's from now on.
+func (st *Store) takeOver(r *Request) {
+	if r.Counted != 0 {
+		st.GiveBack(r.Counted)
+		r.Counted = 0
+	}
 }
 
 // Undo takes back what an answer changed when it could not be delivered: the lock of an Acquire is
