@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +65,7 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	full := map[*link]time.Time{}
+	noRoom := map[string]bool{} // nodes that have said so
 	for m.store.Stats().Active > 0 {
 		links := m.heirs(full)
 		if len(links) == 0 && len(m.heirs(nil)) == 0 && !m.mayLink() {
@@ -75,8 +79,11 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 			default:
 			}
 		})
-		for _, l := range refused {
+		for l, err := range refused {
 			full[l] = time.Now()
+			if errors.Is(err, errNoRoomThere) {
+				noRoom[l.node.name] = true
+			}
 		}
 		if given.Load() > before {
 			continue
@@ -97,6 +104,10 @@ func (m *Mesh) Drain(ctx context.Context, report func(DrainProgress)) error {
 	}
 	if last.Left > 0 && len(m.heirs(nil)) == 0 {
 		return fmt.Errorf("%d sessions could not be handed over: no other node is linked", last.Left)
+	}
+	if last.Left > 0 && len(noRoom) > 0 {
+		return fmt.Errorf("%d of %d sessions could not be handed over: no memory is left for them on %s (PEERSTATE_MAX_MEMORY)",
+			last.Left, last.Left+last.Given, strings.Join(slices.Sorted(maps.Keys(noRoom)), ", "))
 	}
 	if last.Left > 0 {
 		return fmt.Errorf("%d of %d sessions could not be handed over", last.Left, last.Left+last.Given)
@@ -160,7 +171,8 @@ func (m *Mesh) mayLink() bool {
 
 // giveRound gives away what can be given, on several streams to each node. The streams take the next
 // sessions when they are done with some, so that a faster node gets more.
-func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64, each func()) (refused []*link) {
+func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64, each func()) (refused map[*link]error) {
+	refused = map[*link]error{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	for _, l := range links {
@@ -170,7 +182,9 @@ func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64
 					if err := l.giveAway(ctx, which, len(links)*giveStreams, given, each); err != nil {
 						m.log.Debug("a node takes no more sessions", "peer", l.node.name, "error", err)
 						mu.Lock()
-						refused = append(refused, l)
+						if !errors.Is(refused[l], errNoRoomThere) {
+							refused[l] = err
+						}
 						mu.Unlock()
 						return
 					}
@@ -182,8 +196,11 @@ func (m *Mesh) giveRound(ctx context.Context, links []*link, given *atomic.Int64
 	return refused
 }
 
-// errRefused says that a node does not take a session.
-var errRefused = errors.New("it refused a session")
+// errRefused says that a node does not take a session, and errNoRoomThere why.
+var (
+	errRefused     = errors.New("it refused a session")
+	errNoRoomThere = fmt.Errorf("%w: it has no memory left for it (PEERSTATE_MAX_MEMORY)", errRefused)
+)
 
 // giveAway gives sessions to one node on one stream, of so many in all, until there are none.
 func (l *link) giveAway(ctx context.Context, which store.Choice, streams int, given *atomic.Int64, each func()) error {
@@ -194,26 +211,30 @@ func (l *link) giveAway(ctx context.Context, which store.Choice, streams int, gi
 	defer s.end()
 	receipts := bufio.NewReader(s)
 	to := store.Peer{Node: l.node.name, Instance: l.instance}
+	var full error
 	for ctx.Err() == nil {
 		// Never more than a part of this stream's share, or a few sessions would all go to whoever comes first.
 		share := l.mesh.store.Stats().Active / (2 * streams)
 		batch := l.mesh.store.HandOut(to, min(max(share, 1), giveBatch), giveBytes, which)
 		if len(batch) == 0 {
 			// The end of the stream says that all receipts were read.
-			return s.Close()
+			return errors.Join(full, s.Close())
 		}
 		n, err := l.giveBatch(s, receipts, batch)
 		given.Add(int64(n))
 		each()
-		if err != nil {
-			return err
+		switch {
+		case errors.Is(err, errRefused) && full == nil:
+			full, which = err, store.There // it has no memory for others, it may be
+		case err != nil:
+			return errors.Join(full, err)
 		}
 	}
-	return errors.Join(ctx.Err(), s.Close())
+	return errors.Join(full, ctx.Err(), s.Close())
 }
 
 // giveBatch sends sessions and reads their receipts. What was not sent whole stays here; what has no
-// receipt is in doubt.
+// receipt is in doubt. errRefused says that the node did not take all, and that the stream is as good as before.
 func (l *link) giveBatch(s *stream, receipts *bufio.Reader, batch []*store.Handover) (given int, err error) {
 	m := l.mesh
 	sent, err := sendGives(s, batch)
@@ -224,6 +245,7 @@ func (l *link) giveBatch(s *stream, receipts *bufio.Reader, batch []*store.Hando
 	for _, h := range batch[:sent] {
 		size += len(h.Record.Body)
 	}
+	var refused error
 	for i, h := range batch[:sent] {
 		var back receipt
 		var rerr error
@@ -246,7 +268,10 @@ func (l *link) giveBatch(s *stream, receipts *bufio.Reader, batch []*store.Hando
 			m.metrics.handover(outgoing, "declined")
 			h.Declined(back.Version.of())
 			if back.Version == nil {
-				err = errors.Join(err, errRefused)
+				refused = errRefused
+			}
+			if back.Full {
+				refused = errNoRoomThere
 			}
 		case h.Received():
 			m.metrics.handover(outgoing, "received")
@@ -255,6 +280,9 @@ func (l *link) giveBatch(s *stream, receipts *bufio.Reader, batch []*store.Hando
 			m.resolve(l.node.name)
 			err = errors.Join(err, errors.New("a receipt came after this node had begun to serve its own copy again"))
 		}
+	}
+	if err == nil {
+		err = refused
 	}
 	return given, err
 }
@@ -360,11 +388,11 @@ func (l *link) serveGives(s *stream, header []byte) error {
 		}
 		rec := g.Record.record(g.Key)
 		in.within = stall
-		if rec.Body, err = l.givenBody(s, r, g.Record.Size); err != nil {
+		id := store.HandoverID{Giver: g.Giver, N: g.Number}
+		back, got, err := l.takeGiven(s, r, id, rec, g.Record.Size)
+		if err != nil {
 			return err
 		}
-		id := store.HandoverID{Giver: g.Giver, N: g.Number}
-		back, got := m.takeIn(l, id, rec)
 		if got.Accepted {
 			in.last = got
 		}
@@ -393,17 +421,26 @@ func (l *link) serveGives(s *stream, header []byte) error {
 	return nil
 }
 
-// givenBody reads the body of a session that is given away.
-func (l *link) givenBody(s *stream, r io.Reader, size int64) ([]byte, error) {
+// takeGiven reads the body of a session that is given away, and takes it in if there is memory for it.
+func (l *link) takeGiven(s *stream, r io.Reader, id store.HandoverID, rec store.Record, size int64) (back receipt, got store.Receipt, err error) {
 	if err := s.link.quota.records.Wait(s.Context()); err != nil {
-		return nil, err
+		return back, got, err
 	}
 	done, err := s.link.quota.body(s.Context(), size)
 	if err != nil {
-		return nil, err
+		return back, got, err
 	}
 	defer done()
-	return readBody(r, size, nil)
+	switch rec.Body, err = l.mesh.readContents(r, size, nil); {
+	case errors.Is(err, errNoRoom):
+		return l.mesh.noRoom(size), got, nil
+	case err != nil:
+		return back, got, err
+	}
+	rec.Counted = size
+	defer l.mesh.store.GiveBack(size)
+	back, got = l.mesh.takeIn(l, id, rec, l.mesh.store.Adopt)
+	return back, got, nil
 }
 
 // GoodBye tells the linked nodes, after Drain, that no session is left here, so that nobody waits for this

@@ -231,6 +231,7 @@ func (h *recordHead) record(key string) store.Record {
 type receipt struct {
 	Accepted bool     `cbor:"1,keyasint,omitempty"`
 	Version  *version `cbor:"2,keyasint,omitempty"` // the record that the receiver keeps instead
+	Full     bool     `cbor:"3,keyasint,omitempty"` // not accepted: there is no memory for it
 }
 
 type version struct {
@@ -363,9 +364,21 @@ const readStep = 4 << 10
 // readBytes reads size bytes. arrived, which may be nil, is called whenever some came. io.EOF says that
 // there were fewer.
 func readBytes(r io.Reader, size int64, arrived func()) ([]byte, error) {
-	b := make([]byte, 0, min(size, readStep))
+	return readGrowing(r, size, arrived, func(int64) error { return nil })
+}
+
+// readGrowing is readBytes, and asks more before it takes so much more memory. An error of it ends the reading; b is
+// what has come until then.
+func readGrowing(r io.Reader, size int64, arrived func(), more func(n int64) error) (b []byte, err error) {
+	if err := more(min(size, readStep)); err != nil {
+		return nil, err
+	}
+	b = make([]byte, 0, min(size, readStep))
 	for int64(len(b)) < size {
 		if len(b) == cap(b) {
+			if err := more(min(size-int64(cap(b)), int64(cap(b)))); err != nil {
+				return b, err
+			}
 			grown := make([]byte, len(b), min(size, int64(cap(b))*2))
 			copy(grown, b)
 			b = grown

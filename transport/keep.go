@@ -33,10 +33,16 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 			return err
 		}
 		rec, err := m.readKeep(s, r, &k)
-		if err != nil {
+		done := store.KeepRefused
+		switch {
+		case errors.Is(err, errNoRoom):
+			m.store.Refuse(store.RefusedBackup, k.Record.Size)
+		case err != nil:
 			return err
+		default:
+			done = l.keepIn(from, k.Kind, rec)
+			m.store.GiveBack(rec.Counted)
 		}
-		done := l.keepIn(from, k.Kind, rec)
 		if done != store.KeepDone {
 			back.But = append(back.But, keptBut{Index: back.Count, Kind: done})
 			m.metrics.backup(incoming, "not kept")

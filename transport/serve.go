@@ -280,14 +280,23 @@ func (l *link) serveForward(s *stream, header []byte) error {
 	}
 	defer arrived()
 	var deadline error
-	body, err := readBody(s, f.Size, func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) })
-	if err = errors.Join(err, deadline); err != nil {
+	r := &store.Request{Op: f.Op, Key: []byte(f.Key), Cookie: f.Cookie, Timeout: f.Timeout, Flags: f.Flags}
+	r.Body, err = m.readContents(s, f.Size, func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) })
+	if errors.Is(err, errNoRoom) {
+		m.store.Refuse(store.RefusedWrite, f.Size)
+		return writeFrame(s, kindAnswer, answer{Status: store.Unknown})
+	}
+	if err != nil {
 		return err // nothing was stored
+	}
+	r.Counted = f.Size
+	defer func() { m.store.GiveBack(r.Counted) }()
+	if deadline != nil {
+		return deadline // nor here
 	}
 	ctx, cancel := l.within(f.Within)
 	defer cancel()
-	a, err := m.store.Forwarded(ctx, &store.Request{Op: f.Op, Key: []byte(f.Key), Cookie: f.Cookie,
-		Timeout: f.Timeout, Flags: f.Flags, Body: body})
+	a, err := m.store.Forwarded(ctx, r)
 	if err := s.SetWriteDeadline(time.Now().Add(stall)); err != nil {
 		return err
 	}
