@@ -1,7 +1,11 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"peerstate/cmd/peerstate/admin"
 	"peerstate/proxy"
@@ -18,7 +22,25 @@ func (n *sidecar) ready() (reason string, warnings []string) {
 		warnings = n.farmWarnings()
 	}
 	warnings = append(warnings, n.journalWarnings()...)
-	return *n.phase.Load(), warnings
+	reason, more := n.memoryState()
+	if more != "" {
+		warnings = append(warnings, more)
+	}
+	return cmp.Or(*n.phase.Load(), reason), warnings
+}
+
+// memoryState says that there is no memory left for sessions, or not much.
+func (n *sidecar) memoryState() (reason, warning string) {
+	m := n.store.Memory()
+	used := fmt.Sprintf("sessions and backups take %d %% of the memory for them (%s of PEERSTATE_MAX_MEMORY=%s)",
+		m.Used*100/max(m.Limit, 1), humanize.IBytes(uint64(max(m.Used, 0))), humanize.IBytes(uint64(m.Limit)))
+	switch {
+	case m.Refusing:
+		return "no memory left for sessions: new ones are refused, and their pages get errors; " + used, ""
+	case m.Warn > 0:
+		return "", used + "; when 93 % are used, new sessions are refused"
+	}
+	return "", ""
 }
 
 func (n *sidecar) status() admin.Status {
@@ -30,6 +52,8 @@ func (n *sidecar) status() admin.Status {
 		UptimeSeconds: int64(time.Since(n.started).Seconds()),
 		Sessions:      admin.Sessions{Active: stats.Active, Bytes: stats.Bytes, Backups: stats.Backups},
 	}
+	m := n.store.Memory()
+	st.Memory = admin.Memory{Used: m.Used, Backups: m.Kept, Limit: m.Limit, Refusing: m.Refusing}
 	for _, l := range n.store.Largest(largestShown) {
 		st.Largest = append(st.Largest, admin.Large{Hash: l.Hash, Bytes: l.Bytes})
 	}
@@ -59,6 +83,11 @@ func (n *sidecar) metrics() admin.Metrics {
 		BadRequests:        web.Bad,
 		Undone:             web.Undone,
 		SlowClients:        web.Slow,
+	}
+	memory := n.store.Memory()
+	m.MemoryUsed, m.MemoryLimit = memory.Used, memory.Limit
+	for what, name := range []string{store.RefusedWrite: "write", store.RefusedHandover: "handover", store.RefusedBackup: "backup"} {
+		m.MemoryRefused = append(m.MemoryRefused, admin.Labelled{Labels: []string{name}, Value: memory.Refused[what]})
 	}
 	bounds := proxy.Bounds()
 	for op := range store.Ops {

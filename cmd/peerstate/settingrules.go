@@ -66,6 +66,10 @@ func (s *settings) doubts() (warnings []string) {
 	if s.DataDir == "" && s.given("DataSync") {
 		say("PEERSTATE_DATA_SYNC has no effect without PEERSTATE_DATA_DIR")
 	}
+	if s.MaxMemory > 0 && int64(s.MaxBody) > int64(s.MaxMemory)/4 {
+		say("PEERSTATE_MAX_BODY is %q, and PEERSTATE_MAX_MEMORY %q: some sessions of that size fill it; one of more than a sixteenth of it "+
+			"cannot be relied on to be received when it is nearly full", s.value("MaxBody"), s.value("MaxMemory"))
+	}
 	if s.BackupSync != store.SyncOff && s.Backups == 0 {
 		say("PEERSTATE_BACKUP_SYNC is %q and has no effect with PEERSTATE_BACKUPS=0", s.value("BackupSync"))
 	}

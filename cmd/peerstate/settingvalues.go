@@ -36,6 +36,7 @@ type (
 	certLife    time.Duration
 	controlPath string // a path, or a pipe's name on Windows
 	byteSize    int64
+	memoryLimit int64 // 0: none
 	count       int
 	hopCount    int
 	meshMode    string // "auto" or "manual"
@@ -50,6 +51,7 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[peerAddrs]():     parser(parsePeerAddrs),
 	reflect.TypeFor[siteName]():      parser(parseSiteName),
 	reflect.TypeFor[byteSize]():      parser(parseByteSize),
+	reflect.TypeFor[memoryLimit]():   parser(parseMemoryLimit),
 	reflect.TypeFor[count]():         parser(parseCount),
 	reflect.TypeFor[time.Duration](): parser(parseDuration),
 	reflect.TypeFor[lockWait]():      parser(parseLockWait),
@@ -142,6 +144,17 @@ func parseByteSize(v string) (byteSize, error) {
 		return 0, errors.New("a size from 1 byte to under 2GiB, such as 64MiB") // Content-Length is an int32 to ASP.NET
 	}
 	return byteSize(n), nil
+}
+
+// leastMemory holds some hundred sessions, and most of what there is room for is theirs.
+const leastMemory = 1 << 20
+
+func parseMemoryLimit(v string) (memoryLimit, error) {
+	n, err := humanize.ParseBytes(v)
+	if err != nil || n != 0 && n < leastMemory || n > math.MaxInt64/4 {
+		return 0, errors.New("a size from 1MiB, such as 512MiB, or 0 for no limit")
+	}
+	return memoryLimit(n), nil
 }
 
 func parseCount(v string) (count, error) {

@@ -110,7 +110,7 @@ func (n *sidecar) enter(phase string) { n.phase.Store(&phase) }
 // error.
 func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) error {
 	s := n.settings
-	options := store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout,
+	options := store.Options{Node: n.name, Instance: n.instance, FetchTimeout: s.FetchTimeout, MaxMemory: int64(s.MaxMemory),
 		LockWait: time.Duration(s.LockWait), Waited: func(d time.Duration) { n.waits.Observe(d.Seconds()) }, Log: n.log}
 	if n.certs != nil {
 		options.Backups, options.Sync, options.Grace, options.Joining = int(s.Backups), s.BackupSync, s.MissingGrace, true

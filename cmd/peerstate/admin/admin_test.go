@@ -130,7 +130,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 	s.Status = func() Status {
 		return Status{
 			Node: "london", Site: "London", Farm: "shop", Version: "1.0", UptimeSeconds: 60,
-			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0}, Largest: []Large{{Hash: "1f2e3d4c", Bytes: 2}},
+			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0}, Memory: Memory{Used: 400, Backups: 100, Limit: 512, Refusing: true}, Largest: []Large{{Hash: "1f2e3d4c", Bytes: 2}},
 			Peers: []Peer{
 				{Node: "tokyo", Site: "Tokyo", Addr: "10.0.0.7:42425", State: "up", RTTMillis: &rtt, Since: when,
 					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Rotation: "done", Issuer: true, Sessions: &sessions},
@@ -142,6 +142,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 	const want = `{
 		"node": "london", "site": "London", "farm": "shop", "version": "1.0", "uptime_seconds": 60,
 		"sessions": {"active": 1, "bytes": 2, "backups": 0},
+		"memory": {"used": 400, "backups": 100, "limit": 512, "refusing": true},
 		"largest": [{"hash": "1f2e3d4c", "bytes": 2}],
 		"peers": [
 			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "hops": 0, "since": "2026-01-02T03:04:05Z",
@@ -175,6 +176,7 @@ func full() Source {
 	s.Metrics = func() Metrics {
 		return Metrics{
 			SessionsActive: 5, SessionsTotal: 9, SessionsAbandoned: 1, SessionsTimedOut: 3, SessionsBytes: 1024, Conflicts: 2,
+			MemoryUsed: 400, MemoryLimit: 512, MemoryRefused: []Labelled{{[]string{"write"}, 4}, {[]string{"backup"}, 0}},
 			Requests:       []Labelled{{[]string{"get", "200"}, 7}, {[]string{"get", "423"}, 1}},
 			RequestSeconds: []Timed{{"get", h}},
 			Farm: &Farm{
@@ -195,6 +197,7 @@ func TestTheMetricsHaveTheNamesAndLabelsOfTheManual(t *testing.T) {
 	for _, want := range []string{
 		"peerstate_sessions_active 5", "peerstate_sessions_total 9", "peerstate_sessions_abandoned_total 1",
 		"peerstate_sessions_timed_out_total 3", "peerstate_sessions_bytes 1024", "peerstate_conflicts_total 2",
+		"peerstate_memory_bytes 400", "peerstate_memory_limit_bytes 512", `peerstate_memory_refused_total{what="write"} 4`,
 		`peerstate_requests_total{op="get",status="423"} 1`,
 		`peerstate_request_seconds_bucket{op="get",le="0.1"} 1`, `peerstate_request_seconds_bucket{op="get",le="+Inf"} 3`,
 		`peerstate_request_seconds_sum{op="get"} 0.5`,

@@ -22,8 +22,11 @@ type Metrics struct {
 
 	LockWaiters   int // requests, and other nodes, that wait for a session
 	SessionsBytes int64
-	Conflicts     uint64 // stale copies dropped
-	StampsAhead   uint64 // records from a clock that is far ahead
+	MemoryUsed    int64      // of what PEERSTATE_MAX_MEMORY allows, as it counts
+	MemoryLimit   int64      // 0: none
+	MemoryRefused []Labelled // what
+	Conflicts     uint64     // stale copies dropped
+	StampsAhead   uint64     // records from a clock that is far ahead
 
 	Requests           []Labelled // op, status
 	RequestSeconds     []Timed    // op
@@ -86,6 +89,9 @@ var (
 	sessionsTimedOut  = desc("sessions_timed_out_total", "Sessions ended by their own time.")
 	lockWaiters       = desc("lock_waiters", "Requests, and other nodes, that wait for a session.")
 	sessionsBytes     = desc("sessions_bytes", "Keys and contents of the sessions that this node holds.")
+	memoryUsed        = desc("memory_bytes", "What sessions, backups and notes take, and what is being received, as PEERSTATE_MAX_MEMORY counts it.")
+	memoryLimit       = desc("memory_limit_bytes", "PEERSTATE_MAX_MEMORY; 0 when there is no limit.")
+	memoryRefused     = desc("memory_refused_total", "What was refused for want of memory: write, its page got an error; handover, the session stayed with its node; backup, it went to another node.", "what")
 	conflicts         = desc("conflicts_total", "Stale copies of sessions that were dropped.")
 	stampsAhead       = desc("stamps_ahead_total", "Records from a node whose clock is more than a minute ahead.")
 
@@ -164,6 +170,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	counter(sessionsTimedOut, m.SessionsTimedOut)
 	gauge(lockWaiters, float64(m.LockWaiters))
 	gauge(sessionsBytes, float64(m.SessionsBytes))
+	gauge(memoryUsed, float64(m.MemoryUsed))
+	gauge(memoryLimit, float64(m.MemoryLimit))
+	for _, r := range m.MemoryRefused {
+		counter(memoryRefused, r.Value, r.Labels...)
+	}
 	counter(conflicts, m.Conflicts)
 	counter(stampsAhead, m.StampsAhead)
 

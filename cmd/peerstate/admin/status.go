@@ -14,6 +14,7 @@ type Status struct {
 	Version       string       `json:"version"`
 	UptimeSeconds int64        `json:"uptime_seconds"`
 	Sessions      Sessions     `json:"sessions"`
+	Memory        Memory       `json:"memory"`
 	Largest       []Large      `json:"largest"` // of the sessions held, the largest first
 	Peers         []Peer       `json:"peers"`
 	Certificate   *Certificate `json:"certificate"` // nil: stand-alone
@@ -24,6 +25,14 @@ type Sessions struct {
 	Active  int   `json:"active"`
 	Bytes   int64 `json:"bytes"`
 	Backups int   `json:"backups"` // kept for other holders
+}
+
+// Memory is how much of what PEERSTATE_MAX_MEMORY allows is used.
+type Memory struct {
+	Used     int64 `json:"used"`    // bytes, as it counts them
+	Backups  int64 `json:"backups"` // of them: kept for other holders
+	Limit    int64 `json:"limit"`   // 0: none
+	Refusing bool  `json:"refusing"`
 }
 
 // Large is one of the largest sessions, under a short hash of its key.
