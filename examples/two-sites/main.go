@@ -11,27 +11,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
-)
 
-// site is one sidecar of the demonstration.
-type site struct {
-	name    string
-	web     string // the state protocol
-	peer    string // QUIC
-	admin   string
-	env     string // file with its settings
-	log     string // file with what it logs
-	command *exec.Cmd
-	ended   chan error
-}
+	"peerstate/examples/demo"
+)
 
 func main() {
 	program := flag.String("peerstate", filepath.Join("bin", "peerstate"), "the program")
@@ -42,252 +29,108 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Stdout, *program, *dir, *once, newSite("london", *dir, *london), newSite("tokyo", *dir, *tokyo)); err != nil {
+	if err := run(ctx, os.Stdout, *program, *dir, *once, demo.NewSite("london", *dir, *london), demo.NewSite("tokyo", *dir, *tokyo)); err != nil {
 		fmt.Fprintln(os.Stderr, "two-sites:", err)
 		os.Exit(1)
 	}
 }
 
-func newSite(name, dir string, port int) *site {
-	at := func(p int) string { return fmt.Sprintf("127.0.0.1:%d", p) }
-	return &site{name: name, web: at(port), peer: at(port + 1), admin: at(port + 2),
-		env: filepath.Join(dir, name+".env"), log: filepath.Join(dir, name+".log"), ended: make(chan error, 1)}
-}
-
 // run does the whole demonstration.
-func run(ctx context.Context, out io.Writer, program, dir string, once bool, sites ...*site) (err error) {
+func run(ctx context.Context, out io.Writer, program, dir string, once bool, sites ...*demo.Site) (err error) {
 	say := func(format string, a ...any) { fmt.Fprintf(out, format+"\n", a...) }
-	if err := makeFarm(ctx, program, dir, sites); err != nil {
+	if err := demo.MakeFarm(ctx, program, dir, sites); err != nil {
 		return err
 	}
 	say("A farm for this demonstration is in %s: a CA, and a certificate for each site.", dir)
+	first, second := sites[0], sites[1]
 	defer func() {
-		if err = errors.Join(err, end(sites)); err == nil {
+		if err = errors.Join(err, demo.End(&first.Process, &second.Process)); err == nil {
 			say("Both have stopped.")
 		}
 	}()
 	for _, s := range sites {
-		if err := s.start(program); err != nil {
+		if err := s.Start(program); err != nil {
 			return err
 		}
 	}
-	for i, s := range sites {
-		if err := s.await(ctx, sites[(i+1)%len(sites)].name); err != nil {
+	for _, s := range sites {
+		if err := s.Await(ctx, sites); err != nil {
 			return err
 		}
 	}
 	say("Two sidecars run, linked over QUIC with mutual TLS:")
 	for _, s := range sites {
-		say("  %-7s web server at %s, peers at %s (UDP), status at http://%s/api/status, log in %s", s.name, s.web, s.peer, s.admin, s.log)
+		say("  %-7s web server at %s, peers at %s (UDP), log in %s", s.Name, s.Web, s.Peer, s.Log)
+		say("          status page http://%s/, the same for programs /api/status, for Prometheus /metrics", s.Admin)
 	}
-	if err := shop(say, sites[0], sites[1]); err != nil {
+	if err := shop(say, first, second); err != nil {
 		return err
 	}
-	say("\nTo try it with IIS on this machine, put this into Web.config (and %s for the other site):", sites[1].web)
-	say(`  <sessionState mode="StateServer" stateConnectionString="tcpip=%s" />`, sites[0].web)
+	say("\nTo try it with IIS on this machine, put this into Web.config (and %s for the other site):", second.Web)
+	say(`  <sessionState mode="StateServer" stateConnectionString="tcpip=%s" />`, first.Web)
 	if once {
 		return nil
 	}
 	say("\nBoth stay up until Ctrl-C.")
 	select {
 	case <-ctx.Done():
-	case err := <-sites[0].ended:
-		return sites[0].gone(err)
-	case err := <-sites[1].ended:
-		return sites[1].gone(err)
+	case err := <-first.Ended():
+		return first.Gone(err)
+	case err := <-second.Ended():
+		return second.Gone(err)
 	}
 	return nil
-}
-
-// makeFarm makes certificates with the commands that an operator uses, and a settings file for each
-// site.
-func makeFarm(ctx context.Context, program, dir string, sites []*site) error {
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing what an earlier run left: %w", err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	ca := filepath.Join(dir, "ca")
-	commands := [][]string{{"cert", "init", "--ca", ca, "--farm", "demo"}}
-	for _, s := range sites {
-		commands = append(commands, []string{"cert", "issue", s.name, "--ca", ca, "--out", filepath.Join(dir, s.name)})
-	}
-	for _, args := range commands {
-		if text, err := exec.CommandContext(ctx, program, args...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s %s: %w\n%s", program, strings.Join(args, " "), err, text)
-		}
-	}
-	for i, s := range sites {
-		settings := []string{
-			"PEERSTATE_LISTEN=" + s.web,
-			"PEERSTATE_CERT_DIR=" + filepath.ToSlash(filepath.Join(dir, s.name)),
-			"PEERSTATE_PEER_LISTEN=" + s.peer,
-			"PEERSTATE_PEERS=" + sites[(i+1)%len(sites)].peer,
-			"PEERSTATE_SITE=" + s.name,
-			"PEERSTATE_ADMIN_LISTEN=" + s.admin,
-		}
-		if err := os.WriteFile(s.env, []byte(strings.Join(settings, "\n")+"\n"), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// start runs the site's sidecar with nothing in its environment that would count as a setting.
-func (s *site) start(program string) error {
-	log, err := os.Create(s.log)
-	if err != nil {
-		return err
-	}
-	s.command = exec.Command(program, "serve", "--env-file", s.env)
-	s.command.Stdout, s.command.Stderr = log, log
-	apart(s.command)
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PEERSTATE_") {
-			s.command.Env = append(s.command.Env, v)
-		}
-	}
-	if err := s.command.Start(); err != nil {
-		return errors.Join(fmt.Errorf("starting %s: %w", s.name, err), log.Close())
-	}
-	go func() {
-		err := s.command.Wait()
-		s.ended <- errors.Join(err, log.Close())
-	}()
-	return nil
-}
-
-// await waits until the site is ready and linked with the other.
-func (s *site) await(ctx context.Context, other string) error {
-	client := &http.Client{Timeout: time.Second}
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	for {
-		if s.linked(ctx, client, other) {
-			return nil
-		}
-		select {
-		case err := <-s.ended:
-			return s.gone(err)
-		case <-ctx.Done():
-			return fmt.Errorf("%s is not linked with %s:\n%s", s.name, other, s.logged())
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-}
-
-// linked asks the admin listener.
-func (s *site) linked(ctx context.Context, client *http.Client, other string) bool {
-	if _, err := s.fetch(ctx, client, "/readyz"); err != nil {
-		return false
-	}
-	body, err := s.fetch(ctx, client, "/metrics")
-	return err == nil && strings.Contains(body, `peerstate_peer_rtt_seconds{peer="`+other+`"}`)
-}
-
-func (s *site) fetch(ctx context.Context, client *http.Client, path string) (string, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.admin+path, nil)
-	if err != nil {
-		return "", err
-	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", path, answer.Status)
-	}
-	return string(body), err
-}
-
-func (s *site) logged() string {
-	text, err := os.ReadFile(s.log)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text)
-}
-
-func (s *site) gone(err error) error {
-	s.command = nil
-	return fmt.Errorf("%s has ended (%v). It logged:\n%s", s.name, err, s.logged())
-}
-
-// end stops the sites and waits for them.
-func end(sites []*site) error {
-	var errs []error
-	for _, s := range sites {
-		if s.command != nil {
-			errs = append(errs, interrupt(s.command.Process))
-		}
-	}
-	for _, s := range sites {
-		if s.command == nil {
-			continue
-		}
-		select {
-		case err := <-s.ended:
-			if err != nil {
-				errs = append(errs, s.gone(err))
-			}
-		case <-time.After(15 * time.Second):
-			errs = append(errs, fmt.Errorf("%s did not stop", s.name), s.command.Process.Kill())
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // shop is a visitor who comes to one site, and then to the other.
-func shop(say func(string, ...any), first, second *site) error {
-	one, err := connect(first.web)
+func shop(say func(string, ...any), first, second *demo.Site) error {
+	one, err := demo.Connect(first.Web)
 	if err != nil {
 		return err
 	}
 	defer one.Close()
-	two, err := connect(second.web)
+	two, err := demo.Connect(second.Web)
 	if err != nil {
 		return err
 	}
 	defer two.Close()
 
-	say("\nA visitor comes to %s, and then to %s:", first.name, second.name)
+	say("\nA visitor comes to %s, and then to %s:", first.Name, second.Name)
 	// The body is one that ASP.NET would read: timeout 20, no items.
 	empty := "\x14\x00\x00\x00\x00\x00\xff"
+	session, nowhere := demo.NewSessionID(), demo.NewSessionID()
 	steps := []struct {
-		what   string
-		at     *conversation
-		method string
-		header string
-		body   string
-		expect string // of the answer's status line
+		what    string
+		at      *demo.Conversation
+		method  string
+		session string
+		header  string
+		body    string
+		expect  string // of the answer's status line
 	}{
-		{first.name + ": the first page stores a new session", one, "PUT", "Timeout:20\r\nLockCookie:0\r\n", empty, "200"},
-		{first.name + ": the second page locks and reads it", one, "GET", "Exclusive:acquire\r\n", "", "200"},
-		{second.name + ": a page there meets the lock", two, "GET", "Exclusive:acquire\r\n", "", "423"},
-		{first.name + ": the second page stores it and unlocks", one, "PUT", "Timeout:20\r\nLockCookie:2\r\n", empty, "200"},
-		{second.name + ": the page there fetches it, and locks it", two, "GET", "Exclusive:acquire\r\n", "", "200"},
-		{second.name + ": and unlocks it", two, "GET", "Exclusive:release\r\nLockCookie:3\r\n", "", "200"},
-		{first.name + ": and back again", one, "GET", "", "", "200"},
-		{first.name + ": a session that exists nowhere", one, "MISS", "", "", "404"},
+		{first.Name + ": the first page stores a new session", one, "PUT", session, "Timeout:20\r\nLockCookie:0\r\n", empty, "200"},
+		{first.Name + ": the second page locks and reads it", one, "GET", session, "Exclusive:acquire\r\n", "", "200"},
+		{second.Name + ": a page there meets the lock", two, "GET", session, "Exclusive:acquire\r\n", "", "423"},
+		{first.Name + ": the second page stores it and unlocks", one, "PUT", session, "Timeout:20\r\nLockCookie:2\r\n", empty, "200"},
+		{second.Name + ": the page there fetches it, and locks it", two, "GET", session, "Exclusive:acquire\r\n", "", "200"},
+		{second.Name + ": and unlocks it", two, "GET", session, "Exclusive:release\r\nLockCookie:3\r\n", "", "200"},
+		{first.Name + ": and back again", one, "GET", session, "", "", "200"},
+		{first.Name + ": a session that exists nowhere", one, "GET", nowhere, "", "", "404"},
 	}
 	for _, st := range steps {
 		begun := time.Now()
-		status, body, err := st.at.request(st.method, st.header, st.body)
+		a, err := st.at.Do(st.method, st.session, st.header, st.body)
 		took := time.Since(begun)
 		if err != nil {
 			return fmt.Errorf("%s: %w", st.what, err)
 		}
 		note := ""
-		if len(body) > 0 {
-			note = fmt.Sprintf(", %d bytes", len(body))
+		if len(a.Body) > 0 {
+			note = fmt.Sprintf(", %d bytes", len(a.Body))
 		}
-		say("  %-50s %s in %.2f ms%s", st.what, status, float64(took.Microseconds())/1000, note)
-		if status != st.expect || body != "" && body != empty {
-			return fmt.Errorf("%s: %s, expected %s", st.what, status, st.expect)
+		say("  %-50s %s in %.2f ms%s", st.what, a.Status, float64(took.Microseconds())/1000, note)
+		if a.Status != st.expect || a.Body != "" && a.Body != empty {
+			return fmt.Errorf("%s: %s, expected %s", st.what, a.Status, st.expect)
 		}
 	}
 	return nil
