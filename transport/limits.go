@@ -73,6 +73,8 @@ const (
 	refusedHandshake = "handshake"
 )
 
+var refusals = []string{refusedQuestion, refusedOnward, refusedBody, refusedHearsay, refusedDocument, refusedDoubt, refusedHello, refusedHandshake}
+
 // quota is what one node may make this one spend. Safe for concurrent use.
 type quota struct {
 	peer      string

@@ -36,7 +36,7 @@ type metrics struct {
 func newMetrics() *metrics {
 	questions := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_questions_total",
 		Help: "Questions that came from other nodes: handled; seen, when they had come before another way; followed, when the session was said to be here."}, []string{"result"})
-	return &metrics{
+	x := &metrics{
 		questions: questions, handled: questions.WithLabelValues("handled"), seen: questions.WithLabelValues("seen"), followed: questions.WithLabelValues("followed"),
 		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_fetches_total",
 			Help: "Questions to the other nodes for a session that is not here, by result."}, []string{"result"}),
@@ -58,6 +58,37 @@ func newMetrics() *metrics {
 			Help: "Minutes in which a peer asked for very many sessions that nobody has."}),
 		misbehaved: prometheus.NewCounter(prometheus.CounterOpts{Name: "peerstate_peer_violations_total",
 			Help: "Links closed because a peer sent what no peer sends."}),
+	}
+	x.begin()
+	return x
+}
+
+// begin shows what can be counted as 0 from the start: an alert on an increase misses the first one otherwise.
+func (x *metrics) begin() {
+	for _, result := range outcomes {
+		x.fetches.WithLabelValues(result)
+	}
+	for direction, results := range map[string][]string{
+		incoming: {"received", "declined", "refused", "no memory", "broken"},
+		outgoing: {"received", "declined", "doubt", "resolved", "broken"},
+	} {
+		for _, result := range results {
+			x.handovers.WithLabelValues(direction, result)
+		}
+	}
+	for direction, results := range map[string][]string{
+		incoming: {"kept", "not kept", "promoted"},
+		outgoing: {"kept", "lacking", "busy", "newer", "refused"},
+	} {
+		for _, result := range results {
+			x.backups.WithLabelValues(direction, result)
+		}
+	}
+	for _, result := range []string{"accepted", "refused"} {
+		x.documents.WithLabelValues(result)
+	}
+	for _, what := range refusals {
+		x.refused.WithLabelValues(what)
 	}
 }
 
