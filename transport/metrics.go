@@ -34,6 +34,23 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
+	x := makeMetrics()
+	// Each is there from the beginning, so that a first event is seen as a rise.
+	for _, o := range outcomes {
+		x.fetches.WithLabelValues(o)
+	}
+	for _, result := range []string{"received", "declined", "broken"} {
+		x.handovers.WithLabelValues(outgoing, result)
+		x.handovers.WithLabelValues(incoming, result)
+	}
+	for _, result := range []string{"kept", "refused"} {
+		x.backups.WithLabelValues(outgoing, result)
+	}
+	x.backups.WithLabelValues(incoming, "kept")
+	return x
+}
+
+func makeMetrics() *metrics {
 	questions := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "peerstate_questions_total",
 		Help: "Questions that came from other nodes: handled; seen, when they had come before another way; followed, when the session was said to be here."}, []string{"result"})
 	x := &metrics{

@@ -86,6 +86,14 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 		}
 		st.Peers = append(st.Peers, peer)
 	}
+	for _, l := range n.mesh.Links() {
+		link := admin.Link{A: l.A, B: l.B}
+		if l.RTT > 0 {
+			ms := float64(l.RTT.Microseconds()) / 1000
+			link.RTTMillis = &ms
+		}
+		st.Links = append(st.Links, link)
+	}
 }
 
 // farmMetrics adds the metrics that there are only with peers.

@@ -14,7 +14,7 @@ import (
 
 // source is what the admin listener shows of the sidecar.
 func (n *sidecar) source() admin.Source {
-	return admin.Source{Ready: n.ready, Status: n.status, Metrics: n.metrics}
+	return admin.Source{Ready: n.ready, Status: n.status, Metrics: n.metrics, Page: n.page}
 }
 
 func (n *sidecar) ready() (reason string, warnings []string) {

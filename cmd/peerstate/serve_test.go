@@ -14,8 +14,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
 	"peerstate/cmd/peerstate/bench"
 )
 
@@ -188,20 +186,6 @@ func TestBenchCountsTheCyclesOfOurOwnServerWithoutErrors(t *testing.T) {
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in the metrics", want)
-		}
-	}
-}
-
-func TestTheMetricsOfARunningSidecarFollowThePracticeOfPrometheus(t *testing.T) {
-	r := startSidecar(t)
-	_, body := r.get(t, "/metrics")
-	problems, err := promlint.New(strings.NewReader(body)).Lint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		if strings.HasPrefix(p.Metric, "peerstate_") {
-			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
 }

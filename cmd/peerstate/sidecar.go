@@ -37,6 +37,8 @@ type sidecar struct {
 	store    *store.Store
 	web      *proxy.Server
 	waits    prometheus.Histogram // for locks
+	events   *admin.Events
+	history  *admin.History
 
 	drainOnce sync.Once
 	drained   atomic.Bool   // somebody has had the sessions handed over
@@ -64,11 +66,13 @@ const shutdownTimeout = stateNetworkTimeout
 func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 	kick, stopKicks := onHangUp(log)
 	defer stopKicks()
+	events := new(admin.Events)
+	log = slog.New(events.Over(log.Handler()))
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find out this machine's name: %w", err)
 	}
-	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 4), told: make(chan struct{}), waits: newLockWaits()}
+	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 4), told: make(chan struct{}), waits: newLockWaits(), events: events}
 	if s.CertDir != "" {
 		if n.certs, err = loadCertificates(s); err != nil {
 			return err
@@ -141,6 +145,8 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 		n.warnOfEndings()
 		ready = append(ready, "farm", n.certs.Self().Farm, "peers", n.mesh.Addr().String())
 	}
+
+	n.keepHistory()
 
 	// Health checks are answered before there is anything to be healthy.
 	if s.AdminListen != "" {

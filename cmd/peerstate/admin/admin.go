@@ -1,9 +1,12 @@
-// Package admin is the listener for operators and their tools: health checks, Prometheus, and the
-// status as JSON. It shows and never changes anything, and shows nothing of any single session.
+// Package admin is the listener for operators and their tools: the status page, health checks, Prometheus, and the
+// status as JSON. It shows and never changes anything. Of a session it shows nothing but a short hash, with its size or
+// how often its lock was met.
 //
 // A request passes the guard (guard.go), which lets GET and HEAD in when they were meant for this
-// machine, and then goes to one of the pages: health.go, metrics.go, status.go. What they show they ask
-// of a [Source], so that this package knows no other part of the program.
+// machine, and then goes to one of the pages: page.go, health.go, metrics.go, status.go. What they show they ask
+// of a [Source], so that this package knows no other part of the program. The page in a browser is page/index.html; it asks
+// /api/page again and again. What happened in the last minutes is kept here: [History] has figures (history.go), and
+// [Events] what was logged (events.go).
 package admin
 
 import (
@@ -27,6 +30,8 @@ type Source struct {
 	Ready   func() (reason string, warnings []string)
 	Status  func() Status
 	Metrics func() Metrics
+	// Page gives what the status page shows, with the samples after the one with that number; 0: all.
+	Page func(after int64) Page
 }
 
 // Config is how to make a Server.
@@ -60,7 +65,8 @@ func New(c Config) *Server {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/{$}", index)
+	page(mux)
+	mux.HandleFunc("/api/page", pageData(c.Source))
 	mux.HandleFunc("/healthz", health(c.Source))
 	mux.HandleFunc("/readyz", ready(c.Source))
 	mux.HandleFunc("/api/status", status(c.Source))
@@ -91,16 +97,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return errors.Join(err, s.http.Close())
 	}
 	return nil
-}
-
-func index(w http.ResponseWriter, _ *http.Request) {
-	text(w, http.StatusOK, `peerstate
-
-/healthz     200 while the program runs
-/readyz      200 when it can take work, or 503 and the reason
-/metrics     for Prometheus
-/api/status  JSON
-`)
 }
 
 // text writes a plain answer. A client that is gone is no event here.

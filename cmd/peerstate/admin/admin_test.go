@@ -24,6 +24,7 @@ func plain() Source {
 		Ready:   func() (string, []string) { return "", nil },
 		Status:  func() Status { return Status{} },
 		Metrics: func() Metrics { return Metrics{} },
+		Page:    func(int64) Page { return Page{} },
 	}
 }
 
@@ -49,7 +50,7 @@ func body(t *testing.T, r *http.Response) string {
 
 func TestEveryPageAnswers(t *testing.T) {
 	for path, want := range map[string]string{
-		"/": "/metrics", "/healthz": "ok\n", "/readyz": "ready\n",
+		"/": "/metrics", "/page.js": "api/page", "/page.css": "prefers-color-scheme", "/api/page": `"samples":[]`, "/healthz": "ok\n", "/readyz": "ready\n",
 		"/metrics": "peerstate_sessions_active 0\n", "/api/status": `"peers": []`,
 	} {
 		r := ask(t, plain(), "GET", "127.0.0.1:42426", path)
@@ -63,7 +64,7 @@ func TestEveryPageAnswers(t *testing.T) {
 }
 
 func TestOnlyReadingIsAllowed(t *testing.T) {
-	for _, path := range []string{"/", "/healthz", "/readyz", "/metrics", "/api/status", "/no/such"} {
+	for _, path := range []string{"/", "/page.js", "/api/page", "/healthz", "/readyz", "/metrics", "/api/status", "/no/such"} {
 		for _, method := range []string{"POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"} {
 			r := ask(t, plain(), method, "localhost", path)
 			if r.StatusCode != 405 || r.Header.Get("Allow") != "GET, HEAD" {
@@ -83,7 +84,7 @@ func TestAForeignHostIsRefused(t *testing.T) {
 		"evil.example": 403, "evil.example:42426": 403, "localhost.evil.example": 403, "127.0.0.1.evil.example": 403,
 		"web11": 403, "node.example": 200, "node.example.evil": 403, "xweb1": 403, "evil.example\x00": 403,
 	} {
-		for _, path := range []string{"/api/status", "/metrics", "/readyz", "/no/such"} {
+		for _, path := range []string{"/", "/page.js", "/api/page", "/api/status", "/metrics", "/readyz", "/no/such"} {
 			r := ask(t, plain(), "GET", host, path)
 			if (r.StatusCode == 403) != (want == 403) {
 				t.Errorf("Host %q: %s gives %d, want %d", host, path, r.StatusCode, want)
@@ -136,6 +137,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Rotation: "done", Issuer: true, Sessions: &sessions},
 				{Addr: "10.0.0.8:42425", State: "connecting", Since: when, Reason: "no answer"},
 			},
+			Links:       []Link{{"london", "tokyo", &rtt}, {"paris", "tokyo", nil}},
 			Certificate: &Certificate{Node: "london", Issuer: "shop CA", IssuerKey: "0a", Serial: "1a", Expires: when, CAExpires: when, Document: 9, Rotation: "renew"},
 		}
 	}
@@ -150,6 +152,7 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 			{"node": "", "site": "", "addr": "10.0.0.8:42425", "state": "connecting", "rtt_ms": null, "hops": 0, "since": "2026-01-02T03:04:05Z",
 			 "reason": "no answer", "cert_issuer": "", "cert_serial": "", "cert_expires": null, "document": 0, "rotation": "", "issuer": false, "sessions": null}
 		],
+		"links": [{"a": "london", "b": "tokyo", "rtt_ms": 1.5}, {"a": "paris", "b": "tokyo", "rtt_ms": null}],
 		"certificate": {"node": "london", "issuer": "shop CA", "issuer_key": "0a", "serial": "1a", "expires": "2026-01-02T03:04:05Z",
 			"ca_expires": "2026-01-02T03:04:05Z", "document": 9, "rotation": "renew"}
 	}`

@@ -17,6 +17,7 @@ type Status struct {
 	Memory        Memory       `json:"memory"`
 	Largest       []Large      `json:"largest"` // of the sessions held, the largest first
 	Peers         []Peer       `json:"peers"`
+	Links         []Link       `json:"links"`       // of the farm, as far as this node can see it
 	Certificate   *Certificate `json:"certificate"` // nil: stand-alone
 }
 
@@ -60,6 +61,13 @@ type Peer struct {
 	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said
 }
 
+// Link is one between two nodes, reported by both. Its peers may be any two nodes.
+type Link struct {
+	A         string   `json:"a"`      // node
+	B         string   `json:"b"`      // node, after A in the alphabet
+	RTTMillis *float64 `json:"rtt_ms"` // nil: not known
+}
+
 // Certificate is this node's own.
 type Certificate struct {
 	Node      string    `json:"node"`
@@ -72,21 +80,38 @@ type Certificate struct {
 	Rotation  string    `json:"rotation"` // stage of the replacement of the CA: trust, renew, drop; empty: none
 }
 
+// complete makes [] in JSON of what would be null.
+func (s *Status) complete() {
+	if s.Peers == nil {
+		s.Peers = []Peer{}
+	}
+	if s.Largest == nil {
+		s.Largest = []Large{}
+	}
+	if s.Links == nil {
+		s.Links = []Link{}
+	}
+}
+
+// JSON gives the status as /api/status does.
+func (s Status) JSON() ([]byte, error) {
+	s.complete()
+	return json.MarshalIndent(s, "", "  ")
+}
+
 func status(s Source) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		st := s.Status()
-		if st.Peers == nil {
-			st.Peers = []Peer{} // [] in JSON, not null
-		}
-		if st.Largest == nil {
-			st.Largest = []Large{}
-		}
-		body, err := json.MarshalIndent(st, "", "  ")
-		if err != nil {
-			text(w, http.StatusInternalServerError, "encode the status: "+err.Error()+"\n")
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(append(body, '\n')) // a client that is gone is no event here
+		body, err := s.Status().JSON()
+		writeJSON(w, body, err)
 	}
+}
+
+// writeJSON answers with what was encoded, if it could be.
+func writeJSON(w http.ResponseWriter, body []byte, err error) {
+	if err != nil {
+		text(w, http.StatusInternalServerError, "encode the answer: "+err.Error()+"\n")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(body, '\n')) // a client that is gone is no event here
 }
