@@ -47,7 +47,7 @@ func (f *farm) wantHeldBy(key, want string) {
 func (f *farm) wantSoon(what string, n *testNode, key string, status store.Status, body string) {
 	f.t.Helper()
 	got := n.get(key)
-	for range 50 {
+	for range 10 {
 		if got.Status != store.Unknown {
 			break
 		}
@@ -402,6 +402,35 @@ func TestWithForcedJournalsNoKillLosesWhatWasAnswered(t *testing.T) {
 			if s := n.store.Stats(); s.Conflicts != 0 || s.Unforced != 0 {
 				t.Errorf("%s: %+v", n.name, s)
 			}
+		}
+	})
+}
+
+// While a node was off, others have come to hold its sessions, and keep backups of them for each other. When it is back,
+// nobody waits for anything but the answers.
+func TestANodeThatComesBackLateIsReadyWhenItHasAsked(t *testing.T) {
+	inJournalledFarm(t, 1, []string{"a", "b", "c"}, func(t *testing.T, f *farm, nodes []*testNode) {
+		a, b, c := nodes[0], nodes[1], nodes[2]
+		for i := range 30 {
+			c.put(keyOf(i), "cart", 0)
+		}
+		f.safe()
+		time.Sleep(time.Second)
+		c.kill()
+		time.Sleep(15 * time.Second)
+		f.safe()
+		c = f.again("c", a, b)
+		time.Sleep(12 * f.delay) // to compare with each, and to ask both
+		if n := c.store.Stats().Recalled; n != 0 {
+			t.Errorf("%d sessions wait yet", n)
+		}
+		select {
+		case <-c.mesh.Compared():
+		default:
+			t.Error("it is not ready")
+		}
+		for i := range 30 {
+			f.wantAnswer("get", c.get(keyOf(i)), store.OK, "cart")
 		}
 	})
 }

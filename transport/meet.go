@@ -1,9 +1,8 @@
 package transport
 
 import (
+	"slices"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"peerstate/store"
 )
@@ -66,23 +65,19 @@ func (m *Mesh) meet(l *link) {
 
 // compareAll tells the other side what this node has used in the last d, and settles what both have.
 func (m *Mesh) compareAll(l *link, d time.Duration) error {
-	all := errgroup.Group{}
-	all.SetLimit(meetAtOnce)
 	compared := 0
-	m.store.Holdings(d, func(some []store.Holding) bool {
-		compared += len(some)
-		_ = batches(some, func(batch []store.Holding) error { // f gives no error
-			all.Go(func() error { return m.compareBatch(l, batch) })
-			return nil
+	each := func(f func([]store.Holding) bool) {
+		m.store.Holdings(d, func(some []store.Holding) bool {
+			compared += len(some)
+			select {
+			case <-l.ended():
+				return false
+			default:
+				return f(some)
+			}
 		})
-		select {
-		case <-l.ended():
-			return false
-		default:
-			return true
-		}
-	})
-	err := all.Wait()
+	}
+	err := inFrames(each, func(h store.Holding) string { return h.Key }, func(batch []store.Holding) error { return m.compareBatch(l, batch) })
 	if err == nil && compared > 0 {
 		m.log.Debug("sessions have been compared with a node", "peer", l.node.name, "sessions", compared)
 	}
@@ -118,33 +113,33 @@ func (m *Mesh) compareBatch(l *link, batch []store.Holding) error {
 // ended some that it could not say so of.
 func (m *Mesh) verifyBackups(l *link) error {
 	holder := store.Peer{Node: l.node.name, Instance: l.instance}
-	var err error
-	m.store.EachBackup(func(some []store.Backup) bool {
-		var keys []store.Holding
-		var its []store.Backup
-		for _, b := range some {
-			if b.Holder == holder {
-				keys, its = append(keys, store.Holding{Key: b.Key}), append(its, b)
+	its := func(f func([]store.Backup) bool) {
+		m.store.EachBackup(func(some []store.Backup) bool {
+			return f(slices.DeleteFunc(some, func(b store.Backup) bool { return b.Holder != holder }))
+		})
+	}
+	return inFrames(its, keyOfBackup, func(batch []store.Backup) error {
+		answers, err := m.compare(m.ctx, l, "", toAsk(batch), nil)
+		if err != nil {
+			return err
+		}
+		for i, a := range answers {
+			// It does not know of a copy that was loaded, and would not say when the session ends; it makes its own.
+			if batch[i].Loaded && a.Kind != store.SettleBusy || a.Kind == store.SettleNone ||
+				a.Kind == store.SettleMine && a.Version.Tombstone && a.Version.Compare(batch[i].Version) >= 0 {
+				m.store.DropBackup(batch[i])
 			}
 		}
-		err = batches(keys, func(batch []store.Holding) error {
-			answers, err := m.compare(m.ctx, l, "", batch, nil)
-			if err != nil {
-				return err
-			}
-			for i, a := range answers {
-				// It does not know of a copy that was loaded, and would not say when the session ends; it makes its own.
-				if its[i].Loaded && a.Kind != store.SettleBusy || a.Kind == store.SettleNone ||
-					a.Kind == store.SettleMine && a.Version.Tombstone && a.Version.Compare(its[i].Version) >= 0 {
-					m.store.DropBackup(its[i])
-				}
-			}
-			its = its[len(batch):]
-			return nil
-		})
-		return err == nil
+		return nil
 	})
-	return err
+}
+
+// toAsk is what is asked of the sessions of some backups.
+func toAsk(all []store.Backup) (keys []store.Holding) {
+	for _, b := range all {
+		keys = append(keys, store.Holding{Key: b.Key})
+	}
+	return keys
 }
 
 // watchPauses has everything compared when the store says that this process has stood still, and tells it

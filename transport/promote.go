@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,21 +67,18 @@ func (m *Mesh) reviewBackups() {
 			return
 		}
 		all := m.allMet()
-		left, promoted := 0, 0
 		vacant := map[store.Peer]bool{}
-		m.store.EachBackup(func(all []store.Backup) bool {
-			all = slices.DeleteFunc(all, func(b store.Backup) bool {
-				v, known := vacant[b.Holder]
-				if !known {
-					v = m.vacant(b.Holder)
-					vacant[b.Holder] = v
-				}
-				return !v
+		left, promoted := m.promoteEach(m.ctx, func(f func([]store.Backup) bool) {
+			m.store.EachBackup(func(all []store.Backup) bool {
+				return m.ctx.Err() == nil && f(slices.DeleteFunc(all, func(b store.Backup) bool {
+					v, known := vacant[b.Holder]
+					if !known {
+						v = m.vacant(b.Holder)
+						vacant[b.Holder] = v
+					}
+					return !v
+				}))
 			})
-			n := len(m.promoteBackups(m.ctx, all))
-			left += n
-			promoted += len(all) - n
-			return m.ctx.Err() == nil
 		})
 		if promoted > 0 {
 			m.log.Info("sessions of nodes that are gone are served from their backups, here or on another node", "sessions", promoted, "left", left)
@@ -94,27 +92,28 @@ func (m *Mesh) reviewBackups() {
 	}
 }
 
-// promoteBackups promotes what may be promoted of some backups, whose holders are gone. It gives those that
+// promoteEach promotes what may be promoted of the backups that each gives, whose holders are gone. It counts those that
 // have to be looked at again; of the others each is either held here now, or by another node, or has ended.
-func (m *Mesh) promoteBackups(ctx context.Context, all []store.Backup) (left []store.Backup) {
-	for len(all) > 0 {
-		var batch []store.Holding
-		for _, b := range all[:min(len(all), settleMost)] {
-			batch = append(batch, store.Holding{Key: b.Key})
-		}
-		n := 0
-		_ = batches(batch, func(some []store.Holding) error { // f gives no error
-			left = append(left, m.promoteBatch(ctx, all[n:n+len(some)], some)...)
-			n += len(some)
-			return nil
-		})
-		all = all[n:]
-	}
-	return left
+func (m *Mesh) promoteEach(ctx context.Context, each func(func([]store.Backup) bool)) (left, done int) {
+	var waiting, settled atomic.Int64
+	_ = inFrames(each, keyOfBackup, func(some []store.Backup) error { // it gives no error
+		n := len(m.promoteBatch(ctx, some))
+		waiting.Add(int64(n))
+		settled.Add(int64(len(some) - n))
+		return nil
+	})
+	return int(waiting.Load()), int(settled.Load())
 }
 
-// promoteBatch is promoteBackups for as many as fit into a frame.
-func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []store.Holding) (left []store.Backup) {
+func keyOfBackup(b store.Backup) string { return b.Key }
+
+// promoteNow is promoteEach for one backup that is asked for; false: it has to be looked at again.
+func (m *Mesh) promoteNow(ctx context.Context, b store.Backup) bool {
+	return len(m.promoteBatch(ctx, []store.Backup{b})) == 0
+}
+
+// promoteBatch is promoteEach for as many as fit into a frame. It gives those that have to be looked at again.
+func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup) (left []store.Backup) {
 	m.mu.Lock()
 	var links []*link
 	for _, n := range m.nodes {
@@ -131,7 +130,7 @@ func (m *Mesh) promoteBatch(ctx context.Context, all []store.Backup, keys []stor
 	for i, b := range all {
 		of[i] = peerRef(b.Holder)
 	}
-	answers := make([][]compared, len(links))
+	answers, keys := make([][]compared, len(links)), toAsk(all)
 	asked, ctx := errgroup.WithContext(ctx)
 	for i, l := range links {
 		asked.Go(func() (err error) {
@@ -169,23 +168,26 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		}
 		return nil
 	}
-	for i, a := range said {
-		peer := store.Peer{Node: links[i].node.name, Instance: links[i].instance}
+	for _, a := range said {
 		if a.ofUp {
 			return false // it is there for that node: not gone, but cut off from here; or that one has not noticed yet
 		}
-		switch a.Kind {
-		case store.SettleMine:
-			if a.Version.Compare(b.Version) < 0 {
-				older = true // it is settled below
-				continue
-			}
-			if a.Version.Tombstone {
-				m.store.DropBackup(b)
-			} else {
-				m.store.RelabelBackup(b, peer)
-			}
+	}
+	for i, a := range said { // before what others say of copies: that may be a copy of this one's
+		switch {
+		case a.Kind != store.SettleMine:
+		case a.Version.Compare(b.Version) < 0:
+			older = true // it is settled below
+		case a.Version.Tombstone:
+			m.store.DropBackup(b)
 			return true
+		default:
+			m.store.RelabelBackup(b, store.Peer{Node: links[i].node.name, Instance: links[i].instance})
+			return true
+		}
+	}
+	for i, a := range said {
+		switch a.Kind {
 		case store.SettleBusy:
 			return false
 		case store.SettleMoved:
@@ -201,7 +203,7 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 			if a.up && by(a.Holder) == nil && a.Holder.Node != m.me {
 				return false // its holder is there for that node: not gone, but cut off from here
 			}
-			if c := a.Version.Compare(b.Version); c > 0 || c == 0 && m.goesFirst(peer.Node, b, a.Holder) {
+			if c := a.Version.Compare(b.Version); c > 0 || c == 0 && m.goesFirst(links[i].node.name, b, a.Holder) {
 				return false // that one promotes it
 			}
 		}

@@ -50,7 +50,7 @@ func (m *Mesh) Ask(ctx context.Context, q store.Question) store.Verdict {
 func (m *Mesh) ask(ctx context.Context, q store.Question) store.Verdict {
 	begun := time.Now()
 	own, kept := m.store.BackupOf(q.Key)
-	if kept && m.vacant(own.Holder) && len(m.promoteBackups(ctx, []store.Backup{own})) == 0 {
+	if kept && m.vacant(own.Holder) && m.promoteNow(ctx, own) {
 		return store.Verdict{Outcome: store.Arrived}
 	}
 	m.mu.Lock()

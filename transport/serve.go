@@ -150,7 +150,7 @@ func (m *Mesh) answer(ctx context.Context, asker store.Peer, q store.Question) s
 		return store.Reply{Kind: store.ReplyMissing}
 	case !ok:
 		return rep
-	case m.vacant(b.Holder) && len(m.promoteBackups(ctx, []store.Backup{b})) == 0:
+	case m.vacant(b.Holder) && m.promoteNow(ctx, b):
 		return m.store.Asked(ctx, asker, q)
 	case m.wayTo(b.Holder) == nil:
 		// Nobody can be asked where it was given to, and this node may yet serve it.

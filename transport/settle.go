@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,20 +49,38 @@ type settled struct {
 	OfUp     bool             `cbor:"6,keyasint,omitempty"` // and so is who is thought to be gone
 }
 
-// batches cuts what is to be settled into pieces that fit into a frame, and calls f with each.
-func batches(all []store.Holding, f func([]store.Holding) error) error {
-	for len(all) > 0 {
-		n, size := 0, 0
-		for n < len(all) && n < settleMost && (n == 0 || size+len(all[n].Key) <= settleBytes) {
-			size += len(all[n].Key)
-			n++
-		}
-		if err := f(all[:n]); err != nil {
+// inFrames puts what each gives, some at a time, into pieces whose keys fit into a frame, and calls f with them, meetAtOnce
+// at a time: else each few of a million keys would cost a round trip. After an error of f it begins no more, and gives it.
+func inFrames[T any](each func(func([]T) bool), key func(T) string, f func([]T) error) error {
+	var all errgroup.Group
+	all.SetLimit(meetAtOnce)
+	var failed atomic.Bool
+	var piece []T
+	size := 0
+	send := func() {
+		some := piece
+		piece, size = nil, 0
+		all.Go(func() error {
+			err := f(some)
+			if err != nil {
+				failed.Store(true)
+			}
 			return err
-		}
-		all = all[n:]
+		})
 	}
-	return nil
+	each(func(some []T) bool {
+		for _, x := range some {
+			if n := len(key(x)); len(piece) == settleMost || len(piece) > 0 && size+n > settleBytes {
+				send()
+			}
+			piece, size = append(piece, x), size+len(key(x))
+		}
+		return !failed.Load()
+	})
+	if len(piece) > 0 && !failed.Load() {
+		send()
+	}
+	return all.Wait()
 }
 
 // compared is what a node has of a key.
