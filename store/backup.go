@@ -1,6 +1,10 @@
 package store
 
-import "time"
+import (
+	"time"
+
+	"peerstate/store/journal"
+)
 
 // backup is a copy of a session that another node holds. It is served by nobody: this node becomes the
 // holder first (see [Store.PromoteBackup]).
@@ -10,10 +14,16 @@ type backup struct {
 	keepers []Peer // who else has a copy, by the holder's word
 	loaded  bool   // from the journal: the holder does not know of this copy
 	own     bool   // loaded, and it is an earlier run of this node that held it
+	wasOwn  bool   // it was until now, and the journal has that yet
 }
 
 // backupExtra is how much longer than the session a backup lives at least: renewals come in batches.
 const backupExtra = 30 * time.Second
+
+// lateBy is how much longer a session may last than a backup or the journal says, which are told in batches.
+func lateBy(minutes int32) time.Duration {
+	return max(time.Duration(minutes)*time.Minute/10, backupExtra)
+}
 
 // KeepKind is a keeper's answer to a parcel.
 type KeepKind uint8
@@ -128,9 +138,6 @@ func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) *backup
 	b := sh.backups[r.Key]
 	if b != nil {
 		sh.count(b, -1)
-		if b.own {
-			sh.disk.forgetBackup(b) // it stands there under another name
-		}
 	} else {
 		b = &backup{}
 		if sh.backups == nil {
@@ -142,10 +149,9 @@ func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) *backup
 	b.session = session{key: r.Key, body: r.Body, stamp: r.Stamp, deleted: r.Deleted, epoch: r.Epoch, timeout: r.Timeout,
 		flags: r.Flags, cookie: r.Cookie, lock: r.Lock, lockedAt: now - int64(r.LockAge), floor: r.Floor, touched: r.Touched}
 	if r.Timeout != 0 {
-		life := int64(r.Timeout) * int64(time.Minute)
-		b.expires = now + int64(r.Left) + max(life/10, int64(backupExtra))
+		b.expires = now + int64(r.Left) + int64(lateBy(r.Timeout))
 	}
-	b.holder, b.keepers, b.loaded, b.own = holder, keepers, false, false
+	b.holder, b.keepers, b.loaded, b.own, b.wasOwn = holder, keepers, false, false, b.own
 	sh.count(b, 1)
 	return b
 }
@@ -162,9 +168,14 @@ func (sh *shard) count(b *backup, sign int) {
 }
 
 func (sh *shard) dropBackup(b *backup) {
+	sh.takeBackup(b)
+	sh.disk.forgetBackup(b)
+}
+
+// takeBackup is dropBackup for one that becomes the session, which has to be written down for it.
+func (sh *shard) takeBackup(b *backup) {
 	delete(sh.backups, b.key)
 	sh.count(b, -1)
-	sh.disk.forgetBackup(b)
 }
 
 // backup gives the backup of a key that is not expired, or nil. The shard is locked.
@@ -177,16 +188,16 @@ func (sh *shard) backup(key string, now int64) *backup {
 	return b
 }
 
-// retain keeps a copy of a session that has just been given to another node, which knows of it. The shard
-// is locked, and the session is here still.
-func (st *Store) retain(sh *shard, s *session, h *Handover, now instant) {
+// retain keeps a copy of a session that has just been given to another node, which knows of it, and gives the mark of
+// that (0: it keeps none). The shard is locked, and the session is here still.
+func (st *Store) retain(sh *shard, s *session, h *Handover, now instant) journal.Mark {
 	if !h.retains || st.leaving.Load() {
-		return
+		return 0
 	}
 	r := s.record(now.mono)
 	r.Epoch++
 	if b := sh.backup(s.key, now.mono); b != nil && b.version().Compare(r.Version()) > 0 {
-		return // the new holder has changed it already
+		return 0 // the new holder has changed it already
 	}
 	var others []Peer
 	if s.copies != nil {
@@ -194,7 +205,7 @@ func (st *Store) retain(sh *shard, s *session, h *Handover, now instant) {
 			others = append(others, a.out.Peer)
 		}
 	}
-	sh.disk.backup(sh.keep(&r, h.To, others, now.mono))
+	return sh.disk.backup(sh.keep(&r, h.To, others, now.mono))
 }
 
 // Backup is what there is to know of a backup.

@@ -10,7 +10,10 @@ type disk struct {
 }
 
 // session writes down what is known of a key.
-func (d *disk) session(s *session) journal.Mark {
+func (d *disk) session(s *session) journal.Mark { return d.sessionAfter(0, s) }
+
+// sessionAfter is session, but what stands there now stays until the change of the mark is on disk.
+func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 	if d == nil {
 		return 0
 	}
@@ -41,7 +44,20 @@ func (d *disk) session(s *session) journal.Mark {
 	default:
 		return d.forget(s)
 	}
+	if m != 0 {
+		d.journal.SetAfter(m, savedSession(s.key), v.head(), v.body)
+		return m
+	}
 	return d.journal.Set(savedSession(s.key), v.head(), v.body)
+}
+
+// sessionFor writes down a session that was a backup here (nil: it was none). That stays until this is on disk.
+func (d *disk) sessionFor(b *backup, s *session) journal.Mark {
+	m := d.session(s)
+	if d != nil && b != nil && !b.own {
+		d.journal.DeleteAfter(m, b.name())
+	}
+	return m
 }
 
 // forget removes what was written of a session.
@@ -52,10 +68,10 @@ func (d *disk) forget(s *session) journal.Mark {
 	return d.journal.Delete(savedSession(s.key))
 }
 
-// backup writes a backup down.
-func (d *disk) backup(b *backup) {
+// backup writes a backup down. What it has taken the place of stays until it is on disk.
+func (d *disk) backup(b *backup) journal.Mark {
 	if d == nil {
-		return
+		return 0
 	}
 	now := d.store.clock.now()
 	v := saved{kind: savedBackup, stamp: b.stamp, deleted: b.deleted, epoch: b.epoch, timeout: b.timeout, flags: b.flags,
@@ -67,7 +83,12 @@ func (d *disk) backup(b *backup) {
 	if b.own {
 		v.kind = savedHeld
 	}
-	d.journal.Set(b.name(), v.head(), v.body)
+	m := d.journal.Set(b.name(), v.head(), v.body)
+	if b.wasOwn {
+		b.wasOwn = false
+		d.journal.DeleteAfter(m, savedSession(b.key))
+	}
+	return m
 }
 
 // forgetBackup removes a backup.

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"peerstate/store/journal"
 )
 
 // HandoverID names one attempt to hand one session over: the giver's instance and a running
@@ -76,8 +78,8 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 // the Doubts, to be settled.
 func (h *Handover) Received() bool {
 	arrived := func(sh *shard, s *session, now instant) {
-		h.store.retain(sh, s, h, now)
-		h.store.leave(sh, s, h.To, s.epoch+1, now)
+		kept := h.store.retain(sh, s, h, now)
+		h.store.leave(sh, s, h.To, s.epoch+1, now, kept)
 	}
 	if h.end(arrived) {
 		return true
@@ -87,13 +89,14 @@ func (h *Handover) Received() bool {
 }
 
 // leave makes a session that is held or frozen here a note that another node has it, with an epoch
-// that is no higher than it has there. The shard is locked.
-func (st *Store) leave(sh *shard, s *session, to Peer, epoch uint64, now instant) {
+// that is no higher than it has there. The note is written down when the copy that is kept here is on disk, whose mark
+// is given; 0: none is kept. The shard is locked.
+func (st *Store) leave(sh *shard, s *session, to Peer, epoch uint64, now instant, kept journal.Mark) {
 	st.dropCopies(s, false)
 	sh.drop(s)
 	s.state, s.extra().to, s.epoch = moved, to, epoch
 	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
-	sh.disk.session(s)
+	sh.disk.sessionAfter(kept, s)
 }
 
 // to is who holds a session that has arrived, by the word of its receiver.
@@ -108,7 +111,7 @@ func (h *Handover) to(f Fate) Peer {
 // here. The shard is locked.
 func (st *Store) back(sh *shard, s *session, now instant) bool {
 	if b := sh.backup(s.key, now.mono); b != nil && b.version().Compare(s.version()) > 0 {
-		st.leave(sh, s, b.holder, b.epoch, now)
+		st.leave(sh, s, b.holder, b.epoch, now, 0)
 		return false
 	}
 	s.state = held
@@ -143,7 +146,7 @@ func (st *Store) conflict(sh *shard, s *session, node string, v Version, now ins
 		return
 	}
 	st.dropCopies(s, true)
-	st.leave(sh, s, Peer{Node: node}, v.Epoch, now)
+	st.leave(sh, s, Peer{Node: node}, v.Epoch, now, 0)
 	// The note is of that record: one that was dropped for being empty may have the later stamp, and a note with it
 	// would keep the session from ever coming here.
 	s.stamp, s.deleted, s.flags = v.Stamp, max(s.deleted, v.Deleted), s.flags&^FlagUninitialized
@@ -196,12 +199,13 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 	ended := h.end(func(sh *shard, s *session, now instant) {
 		switch f.Kind {
 		case Kept, PassedOn, Lost:
+			var kept journal.Mark
 			if f.Kind != Lost {
-				h.store.retain(sh, s, h, now)
+				kept = h.store.retain(sh, s, h, now)
 			}
 			// Lost as well: the receiver had it, and it ended there or went so far on that the note
 			// is gone. Served from this copy, an expired session would come back, or a second one begin.
-			h.store.leave(sh, s, h.to(f), s.epoch+1, now)
+			h.store.leave(sh, s, h.to(f), s.epoch+1, now, kept)
 		case Buried:
 			h.store.bury(sh, s, max(f.Version.Stamp, s.stamp), now.mono)
 		case NotReceived:

@@ -37,10 +37,10 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	}
 	rec := b.record(now.mono)
 	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
-	sh.dropBackup(b)
+	sh.takeBackup(b)
 	st.revive(sh, s, &rec, now)
 	st.inherit(s, &rec, Peer{}, now.mono)
-	sh.disk.session(s)
+	sh.disk.sessionFor(b, s)
 	if s.busy != nil {
 		s.busy.to, s.busy.promises = Peer{}, nil
 		if s.busy.inquiry != nil {

@@ -57,9 +57,8 @@ func (st *Store) OpenJournal(o JournalOptions) error {
 		j.Delete(name)
 	}
 	st.recalled = l.count > 0
-	if got := j.Stats().Loaded; got.Damaged == 0 && got.Places == 0 && got.Rejected == 0 {
-		st.whole = st.recalled
-	}
+	got := j.Stats().Loaded
+	st.whole = st.recalled && got.Damaged == 0 && got.Places == 0 && got.Rejected == 0 && time.Since(got.Written) <= time.Duration(st.grace)
 	if l.count > 0 || len(l.over) > 0 {
 		o.Log.Info("sessions were loaded from the journal", "sessions", l.sessions, "backups", l.backups, "notes", l.count-l.sessions-l.backups,
 			"expired", len(l.over))
@@ -87,7 +86,8 @@ func (st *Store) Journal() (s journal.Stats, ok bool) {
 // Recalled tells whether the store began with what a journal had.
 func (st *Store) Recalled() bool { return st.recalled }
 
-// Whole tells whether that was, as far as the journal can tell, all that an earlier run of this node had.
+// Whole tells whether that was, as far as the journal can tell, all that an earlier run of this node had, and whether that
+// ended no longer than Options.Grace ago: other nodes may have had sessions since of which no backup could be made here.
 func (st *Store) Whole() bool { return st.whole }
 
 // recall takes what is loaded, one record at a time.
@@ -117,10 +117,13 @@ func (l *recall) load(name string, value []byte) error {
 	case savedMoved, savedDeleted:
 		ok = l.note(sh, key, &v, now)
 	case savedBackup:
-		extra := max(time.Duration(v.timeout)*time.Minute/10, backupExtra)
-		ok = l.copy(sh, key, &v, v.who, extra, now)
+		ok = l.copy(sh, key, &v, v.who, now)
 	default:
-		ok = l.copy(sh, key, &v, Peer{st.node, v.who.Instance}, 0, now)
+		if v.expires != 0 {
+			// Requests since then have made it last longer than was written down, by this at most (see sweepShard).
+			v.expires += int64(lateBy(v.timeout))
+		}
+		ok = l.copy(sh, key, &v, Peer{st.node, v.who.Instance}, now)
 	}
 	if !ok {
 		l.over = append(l.over, name)
@@ -157,10 +160,10 @@ func (l *recall) note(sh *shard, key string, v *saved, now instant) bool {
 }
 
 // copy takes a session; false: it is not to be kept. The shard is locked.
-func (l *recall) copy(sh *shard, key string, v *saved, holder Peer, extra time.Duration, now instant) bool {
+func (l *recall) copy(sh *shard, key string, v *saved, holder Peer, now instant) bool {
 	st := l.store
 	rec := v.record(key, now)
-	left := v.left(now, time.Duration(rec.Timeout)*time.Minute+extra)
+	left := v.left(now, time.Duration(rec.Timeout)*time.Minute+lateBy(rec.Timeout))
 	if rec.Timeout != 0 && left <= 0 {
 		return false
 	}
@@ -182,7 +185,7 @@ func (l *recall) copy(sh *shard, key string, v *saved, holder Peer, extra time.D
 		}
 		l.drop(sh, b)
 	}
-	b := sh.keep(&rec, holder, rec.Keepers, now.mono)
+	b := sh.keep(&rec, holder, v.places, now.mono)
 	sh.count(b, -1)
 	b.loaded, b.own = true, holder.Node == st.node
 	sh.count(b, 1)

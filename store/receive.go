@@ -78,7 +78,7 @@ func (st *Store) receiveOnce(from Peer, id HandoverID, rec Record, part int64) R
 		return Receipt{Full: true}
 	}
 	if b != nil {
-		sh.dropBackup(b)
+		sh.takeBackup(b)
 	}
 	st.receipts.accept(id, now.mono)
 	if rec.Stamp > Stamp(now.wall+st.clockOffset.Load()+int64(farAhead)) {
@@ -109,7 +109,7 @@ func (st *Store) receiveOnce(from Peer, id HandoverID, rec Record, part int64) R
 	if st.inherit(s, &rec, from, now.mono); s.copies != nil {
 		st.tend(s, now.mono)
 	}
-	mark := sh.disk.session(s)
+	mark := sh.disk.sessionFor(b, s)
 	if s.busy == nil || len(s.busy.turns) == 0 {
 		s.extra().stays = now.mono + int64(pollEvery)
 	}

@@ -434,3 +434,36 @@ func TestANodeThatComesBackLateIsReadyWhenItHasAsked(t *testing.T) {
 		}
 	})
 }
+
+// While a node was off, another one has stored sessions of which it could make no backup. What became of those nobody
+// knows when that one is out, whatever the first one has from its journal.
+func TestANodeThatWasOffForLongDoesNotTakeForMissingWhatWasStoredMeanwhile(t *testing.T) {
+	for _, how := range []string{"killed", "stopped"} {
+		t.Run(how, func(t *testing.T) {
+			inJournalledFarm(t, 1, []string{"a", "b"}, func(t *testing.T, f *farm, nodes []*testNode) {
+				a, b := nodes[0], nodes[1]
+				a.put(keyOf(1), "cart", 0)
+				f.safe()
+				time.Sleep(time.Second)
+				if how == "killed" {
+					a.kill()
+				} else {
+					a.stop()
+				}
+				time.Sleep(time.Minute)
+				f.wantAnswer("a session meanwhile", b.put(keyOf(2), "cart", 0), store.OK, "")
+				time.Sleep(time.Second)
+				b.kill()
+				a = f.startOn("a", "b")
+				for range 10 {
+					time.Sleep(5 * time.Second)
+					f.wantAnswer("get of it", a.get(keyOf(2)), store.Unknown, "")
+				}
+				f.again("b", a)
+				for i := range 2 {
+					f.wantSoon("get", a, keyOf(1+i), store.OK, "cart")
+				}
+			})
+		})
+	}
+}

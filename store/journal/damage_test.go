@@ -251,6 +251,43 @@ func TestADiskThatIsFullComesBackByItself(t *testing.T) {
 	})
 }
 
+// Visitors come and go while the disk is full, for days.
+func TestWhatHasComeAndGoneWhileADiskIsFullTakesNoMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemory()
+		o := options()
+		o.Log = new(spoken).log()
+		j, _ := start(t, d, o)
+		mustWait(t, j, j.Set("old", nil, []byte("on disk")))
+		used, _, _ := d.figures()
+		d.set(func() { d.limit = used })
+		j.Delete("old")
+		for i := range 2000 {
+			j.Set(fmt.Sprint("visitor", i), nil, []byte("cart"))
+			if i%100 == 0 {
+				time.Sleep(longPause)
+			}
+			j.Delete(fmt.Sprint("visitor", i))
+		}
+		j.Set("here", nil, []byte("cart"))
+		time.Sleep(2 * longPause)
+		synctest.Wait()
+		if n := len(j.waiting.changes); n != 2 {
+			t.Errorf("%d changes wait, want the deletion of what is on disk and the one that is here", n)
+		}
+		if s := j.Stats(); s.Unsynced != 2*headerSize+int64(len("old")+len("here")+len("cart")) {
+			t.Errorf("%+v", s)
+		}
+		d.set(func() { d.limit = 0 })
+		time.Sleep(longPause)
+		stop(t, j)
+		audit(t, j, d)
+		if all := load(t, d); len(all) != 1 || all["here"] != "cart" {
+			t.Errorf("loaded %q", all)
+		}
+	})
+}
+
 func TestAFullDiskIsNoReasonNotToStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newMemory()

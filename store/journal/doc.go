@@ -16,6 +16,7 @@
 //     [Stats] says how much is not on disk yet.
 //   - A change is there whole or not at all. After a crash each key has the last value that was promised, or a later
 //     one. A key whose deletion was promised does not come back.
+//   - A value that moves from one key to another ([Journal.DeleteAfter]) is under at least one of them.
 //   - A disk that is full or fails makes nobody wait: [Journal.Wait] returns the error at once, changes are kept, the
 //     newest of each key, and written as soon as the disk takes them; it is tried again after 100 ms to 5 s.
 //   - A damaged file is read as far as it is whole, and set aside when that has been written elsewhere; the three

@@ -52,6 +52,7 @@ type Journal struct {
 	waiting *flight // what is written next
 	flying  *flight // what is being written
 	written uint64  // number of the last flight on disk; all before it are, too
+	later   later   // changes that wait for others to be on disk
 	closing bool
 	ended   error // closing: what the last attempt failed of
 	failed  failure
@@ -110,6 +111,9 @@ type Loaded struct {
 	Damaged  int64    // bytes that are no record, where there must have been some: lost
 	Places   int      // where those were
 	SetAside []string // directories with what could not be used, for whoever wants to look
+	// Written is when the last of what was loaded was written: what came later, if anything, is lost. Close notes the time
+	// where there are values; a process that is killed may have had nothing to write for up to an hour.
+	Written time.Time // zero: nothing was loaded
 }
 
 // never is the mark of a change that cannot be written.
@@ -135,6 +139,7 @@ func (j *Journal) change(key string, c change) Mark {
 	first := len(f.changes) == 0
 	if !j.closing {
 		f.put(key, c)
+		j.later.forget(key)
 	}
 	number := f.number
 	j.mu.Unlock()

@@ -244,6 +244,34 @@ func TestAnIdleJournalSaysThatItIsInUse(t *testing.T) {
 	})
 }
 
+func TestAJournalSaysWhenItWasWrittenLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemory()
+		written := func(want time.Time) *Journal {
+			t.Helper()
+			j, _ := start(t, d, options())
+			if got := j.Stats().Loaded.Written; got.Sub(want).Abs() > time.Microsecond {
+				t.Errorf("written at %v, want %v", got, want)
+			}
+			return j
+		}
+		j := written(time.Time{})
+		mustWait(t, j, j.Set("key", nil, []byte("kept")))
+		set := time.Now()
+		time.Sleep(10 * time.Minute)
+		killed := d.kill()
+		stop(t, j)
+		stopped := time.Now()
+		time.Sleep(10 * time.Minute)
+		stop(t, written(stopped))
+		d = killed
+		j = written(set)
+		j.Delete("key")
+		stop(t, j)
+		stop(t, written(time.Time{})) // there is nothing in it
+	})
+}
+
 func TestAJournalOlderThanThirtyDaysIsSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newMemory()

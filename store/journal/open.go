@@ -130,6 +130,9 @@ func open(d disk, o Options, load func(key string, value []byte) error) (*Journa
 		return nil, err
 	}
 	l.Rejected = len(l.rejected)
+	if l.Records > 0 {
+		l.Written = time.Unix(0, int64(min(l.w.seq, maxSeq-1)))
+	}
 	l.report(time.Since(begin))
 	l.sweep(names)
 	j := &Journal{options: o, log: o.Log, wake: make(chan struct{}, 1), done: make(chan struct{}), w: l.w,

@@ -18,7 +18,7 @@ func (j *Journal) run() {
 	for {
 		pause, end := j.due(time.Now())
 		if end {
-			j.end(j.w.close())
+			j.end(j.w.close(time.Now()))
 			return
 		}
 		if pause > 0 {
@@ -98,6 +98,7 @@ func (j *Journal) arrive(f *flight, err error) {
 	j.stats.Bytes, j.stats.Live, j.stats.Keys = j.w.total, j.w.live, j.w.keys
 	if err == nil {
 		j.written = f.number
+		j.ripe()
 		j.recovered()
 		f.land(nil)
 		return
@@ -107,6 +108,9 @@ func (j *Journal) arrive(f *flight, err error) {
 	next := newFlight(j.waiting.number + 1)
 	next.changes, next.bytes = j.waiting.changes, j.waiting.bytes
 	for key, c := range f.changes {
+		if c.deleted && j.w.entries[key] == nil {
+			continue // it has come and gone while the disk failed: else there would be more and more of these
+		}
 		if _, ok := next.changes[key]; !ok {
 			next.put(key, c)
 		}

@@ -112,7 +112,7 @@ func (w *writer) put(changes map[string]change, now time.Time, given *int64) err
 		}
 	}
 	if len(w.placed) == 0 && w.markDue(now) {
-		return w.append(&entry{}, markKind, w.nextSeq(now), headerSize)
+		return w.mark(now)
 	}
 	return nil
 }
@@ -313,10 +313,24 @@ func (w *writer) suspect(n uint32) {
 	}
 }
 
-// close ends the newest segment.
-func (w *writer) close() error {
+// close notes the time, if all else could be written, and ends the newest segment.
+func (w *writer) close(now time.Time) error {
+	if w.keys > 0 && !w.failed && now.Sub(w.marked) >= time.Second {
+		err := w.mark(now)
+		if err == nil {
+			err = w.force()
+		}
+		if err != nil {
+			return errors.Join(err, w.giveUp())
+		}
+		w.apply(now)
+	}
 	if w.current == nil {
 		return nil
 	}
 	return w.endCurrent()
+}
+
+func (w *writer) mark(now time.Time) error {
+	return w.append(&entry{}, markKind, w.nextSeq(now), headerSize)
 }

@@ -1,0 +1,148 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// wanderer is a value that moves between two keys, and leaves a note, or nothing.
+type wanderer struct {
+	keys  [2]string
+	at    int // which key it is under
+	noted bool
+	n     int
+}
+
+func (w *wanderer) value() []byte { return fmt.Appendf(nil, "value %d", w.n) }
+
+func (w *wanderer) step(r *rand.Rand, j *Journal) Mark {
+	if r.IntN(3) == 0 {
+		w.n++
+		return j.Set(w.keys[w.at], nil, w.value())
+	}
+	from := w.keys[w.at]
+	w.at = 1 - w.at
+	m := j.Set(w.keys[w.at], nil, w.value())
+	if w.noted = r.IntN(2) == 0; w.noted {
+		j.SetAfter(m, from, []byte("gone"), nil)
+	} else {
+		j.DeleteAfter(m, from)
+	}
+	return m
+}
+
+// check wants the value under one key at least, and after a stop just as it was.
+func (w *wanderer) check(t *testing.T, all map[string]string, stopped bool) {
+	t.Helper()
+	here, other := all[w.keys[w.at]], all[w.keys[1-w.at]]
+	if stopped && (here != string(w.value()) || (other == "gone") != w.noted || strings.HasPrefix(other, "value")) {
+		t.Fatalf("after a stop there is %q at %s and %q at the other key, want %q, noted: %v", here, w.keys[w.at], other, w.value(), w.noted)
+	}
+	value := func(at int) bool { return strings.HasPrefix(all[w.keys[at]], "value") }
+	if !value(0) && !value(1) {
+		t.Fatalf("it is lost: %q", all)
+	}
+	// Of two that were found the newer one counts.
+	newest := -1
+	for at := range w.keys {
+		n := 0
+		if _, err := fmt.Sscanf(all[w.keys[at]], "value %d", &n); err == nil && n >= newest {
+			newest, w.at = n, at
+		}
+	}
+	w.n, w.noted = newest, all[w.keys[1-w.at]] == "gone"
+}
+
+func TestAValueThatMovesIsUnderOneOfItsKeysAtAnyTime(t *testing.T) {
+	seeds := 150
+	if testing.Short() {
+		seeds = 30
+	}
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(uint64(seed), 1))
+			errs := rand.New(rand.NewPCG(uint64(seed), 2))
+			d := newMemory()
+			j, _ := start(t, d, options())
+			var all []*wanderer
+			for i := range 20 {
+				w := &wanderer{keys: [2]string{fmt.Sprint("x", i), fmt.Sprint("y", i)}}
+				all = append(all, w)
+				j.Set(w.keys[0], nil, w.value())
+			}
+			stop(t, j)
+			stopped := true
+			for range 8 {
+				d, stopped = wander(t, r, errs, d, all, stopped)
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
+			}
+		})
+	}
+}
+
+// wander is one start, with some moves, and one end.
+func wander(t *testing.T, r, errs *rand.Rand, d *memory, all []*wanderer, stopped bool) (after *memory, stops bool) {
+	o := options()
+	o.Log = new(spoken).log()
+	if r.IntN(2) == 0 {
+		o.Every = 20 * time.Millisecond
+	}
+	j, found := start(t, d, o)
+	for _, w := range all {
+		w.check(t, found, stopped)
+		if other := w.keys[1-w.at]; strings.HasPrefix(found[other], "value") {
+			j.Delete(other) // whoever finds both drops the older one
+		}
+	}
+	faulty := r.IntN(3) == 0
+	if faulty {
+		chance := 1 + r.IntN(20)
+		d.set(func() {
+			d.fail = func(op, _ string) error {
+				if errs.IntN(chance) == 0 {
+					return errors.New(op + " fails")
+				}
+				return nil
+			}
+		})
+	}
+	for range r.IntN(60) {
+		var last Mark
+		for range 1 + r.IntN(12) {
+			last = all[r.IntN(len(all))].step(r, j)
+		}
+		switch r.IntN(3) {
+		case 0:
+			if err := j.Wait(t.Context(), last); err != nil && !faulty {
+				t.Fatal(err)
+			}
+		case 1:
+			time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
+		}
+	}
+	switch r.IntN(3) {
+	case 0:
+		after = d.powerCut(r)
+	case 1:
+		after = d.kill()
+	}
+	d.set(func() { d.fail = nil })
+	stop(t, j)
+	if len(j.later.changes) != 0 || len(j.later.order) != 0 {
+		t.Errorf("after the stop %d changes wait for others", len(j.later.changes))
+	}
+	if after != nil {
+		return after, false
+	}
+	if !faulty {
+		audit(t, j, d)
+	}
+	return d.kill(), true
+}
