@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"peerstate/store/journal"
 )
 
 // What the journal has of a key is a head and, of a session, its body behind it:
@@ -18,7 +20,8 @@ import (
 // Numbers are varints (encoding/binary), times nanoseconds since 1970, since the monotonic clock ends with the process.
 // A node is the length of its name, the name, and its run.
 
-// savedVersion is the version of what is written. What has a higher one is not understood.
+// savedVersion is the version of what is written. A journal with a higher one is refused, so after a change of it a farm
+// cannot be taken back to the release before with its journals: change it only if there is no other way.
 const savedVersion = 1
 
 type savedKind byte
@@ -48,7 +51,7 @@ type saved struct {
 
 var (
 	errSaved        = errors.New("a record of the journal that this version has not written")
-	errSavedVersion = errors.New("a record of the journal of a newer version")
+	errSavedVersion = fmt.Errorf("a record of the journal: %w", journal.ErrNewer)
 )
 
 // head encodes all but the body.

@@ -21,6 +21,7 @@ type loading struct {
 	named      bool
 	files      []*found // in the order of their making
 	load       func(key string, value []byte) error
+	giving     sync.Mutex // of load, and what is counted of it
 	rejected   []string
 	unreadable atomic.Int32 // files
 	w          writer
@@ -183,7 +184,6 @@ func (l *loading) end(f *found) {
 
 // deliver gives the values in force to load.
 func (l *loading) deliver() error {
-	var mu sync.Mutex
 	return l.each(func(f *found, buf []byte) ([]byte, error) {
 		if f.live == 0 {
 			return buf, nil
@@ -202,13 +202,26 @@ func (l *loading) deliver() error {
 			if h.kind != valueKind || e == nil || e.seq != h.seq || e.in != f.number {
 				continue
 			}
-			value = bytes.Clone(value)
-			mu.Lock()
-			l.Records++
-			if l.load != nil && l.load(e.key, value) != nil {
-				l.rejected = append(l.rejected, e.key)
+			if err := l.give(e.key, bytes.Clone(value)); err != nil {
+				return data, err
 			}
-			mu.Unlock()
 		}
 	})
+}
+
+// give gives one value to load. What a newer version has written is no reason to delete it.
+func (l *loading) give(key string, value []byte) error {
+	l.giving.Lock()
+	defer l.giving.Unlock()
+	l.Records++
+	if l.load == nil {
+		return nil
+	}
+	switch err := l.load(key, value); {
+	case errors.Is(err, ErrNewer):
+		return fmt.Errorf("%w; use that version, or another directory", err)
+	case err != nil:
+		l.rejected = append(l.rejected, key)
+	}
+	return nil
 }

@@ -28,8 +28,8 @@ const (
 func asideName(now time.Time) string { return asideHead + now.UTC().Format("20060102T150405Z") }
 
 // Open takes the directory, made if it does not exist, for this process, gives load the newest value of each key, one
-// at a time and the slice for keeps, and starts to write. A value that load returns an error for is deleted. A nil
-// load takes no values.
+// at a time and the slice for keeps, and starts to write. A value that load returns an error for is deleted; but one that
+// is ErrNewer is an error of Open, and everything stays as it is. A nil load takes no values.
 //
 // It fails for a directory of another node or a newer version, in use, or that may not be written to; the errors say
 // what to do. Damage is no error: what is whole is loaded, the rest is counted and set aside. Nor is a disk that is
