@@ -212,3 +212,75 @@ func (n *node) refused() string {
 	}
 	return string(out)
 }
+
+// Three nodes that keep their sessions when they stop: a quick restart as for an upgrade, one that lasts longer than the
+// grace time while others write, and a node that never comes back.
+func TestAFarmWhoseNodesKeepTheirSessionsIsRestartedOneByOne(t *testing.T) {
+	t.Parallel()
+	f := newFarm(t)
+	env := []string{"PEERSTATE_ON_STOP=keep", "PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_LOST_AFTER=4s"}
+	london, tokyo, paris := f.journalled("london", env...), f.journalled("tokyo", env...), f.journalled("paris", env...)
+	all := []*node{london, tokyo, paris}
+	london.start(tokyo, paris)
+	tokyo.start(london, paris)
+	paris.start(london, tokyo)
+	f.linked(all...)
+	want := map[string]string{}
+	for i := range 60 {
+		id := fmt.Sprint("visitor", i)
+		all[i%3].want(200, "", "PUT", id, "cart")
+		want[id] = "cart"
+	}
+	f.safe(all...)
+	served := func(nodes ...*node) {
+		t.Helper()
+		i := 0
+		for id, contents := range want {
+			nodes[i%len(nodes)].served(id, contents)
+			i++
+		}
+	}
+	for _, n := range all {
+		n.stop()
+		n.restart()
+		f.until(n.name+" is ready", func() bool { return n.metric("peerstate_ready") == 1 })
+		f.linked(all...)
+		served(all...)
+	}
+	f.safe(all...)
+
+	paris.stop()
+	for i := range 60 {
+		id := fmt.Sprint("visitor", i)
+		n := all[i%2]
+		switch i % 3 {
+		case 0:
+			n.served(id, want[id])
+			want[id] = "fuller cart"
+			n.want(200, "", "PUT", id, want[id])
+		case 1:
+			n.served(id, want[id])
+			n.want(200, "", "DELETE", id, "")
+			delete(want, id)
+		}
+	}
+	paris.restart()
+	f.until("paris is ready", func() bool { return paris.metric("peerstate_ready") == 1 })
+	f.linked(all...)
+	served(paris, tokyo, london)
+	for i := range 20 {
+		all[i%3].missing(fmt.Sprint("visitor", 1+3*i))
+	}
+	f.safe(all...)
+
+	paris.kill()
+	tokyo.stop()
+	tokyo.restart()
+	f.linked(london, tokyo)
+	served(tokyo, london)
+	for _, n := range []*node{london, tokyo} {
+		if v := n.metric("peerstate_conflicts_total"); v != 0 {
+			t.Errorf("%s has dropped %v sessions", n.name, v)
+		}
+	}
+}
