@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -26,7 +27,8 @@ const (
 // side closed in good order is readable, with nothing to read.
 func ended(fd uintptr) bool {
 	p := pollFD{fd: fd, events: pollReadNormal}
-	n, _, _ := wsaPoll.Call(uintptr(unsafe.Pointer(&p)), 1, 0) // the error is in n
+	// Not wsaPoll.Call, which would put p on the heap with each answer.
+	n, _, _ := syscall.SyscallN(wsaPoll.Addr(), uintptr(unsafe.Pointer(&p)), 1, 0) // the error is in n
 	if int32(n) <= 0 {
 		return false
 	}

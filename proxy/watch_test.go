@@ -93,9 +93,10 @@ func TestAnAcquireThatWaitsEndsWhenItsClientIsGone(t *testing.T) {
 
 func TestAReadThatWaitsGoesOnForAHalfClosedClientAndEndsForADeadOne(t *testing.T) {
 	st := newStore(t)
-	proceed, ended := make(chan struct{}), make(chan struct{}, 1)
+	begun, proceed, ended := make(chan struct{}, 1), make(chan struct{}), make(chan struct{}, 1)
 	l := listenAccepted(t)
 	_, addr := serve(t, Config{Store: slow(st, func(ctx context.Context, r *store.Request) store.Answer {
+		begun <- struct{}{}
 		select {
 		case <-ctx.Done():
 			ended <- struct{}{}
@@ -110,6 +111,7 @@ func TestAReadThatWaitsGoesOnForAHalfClosedClientAndEndsForADeadOne(t *testing.T
 	if err := half.nc.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
+	<-begun
 	awaitEnd(<-l.conns)
 	time.Sleep(2 * watchAfter) // time enough for a watch to end it wrongly; no more can go wrong by chance
 	proceed <- struct{}{}
@@ -119,6 +121,7 @@ func TestAReadThatWaitsGoesOnForAHalfClosedClientAndEndsForADeadOne(t *testing.T
 
 	dead := dial(t, addr)
 	dead.send(get())
+	<-begun // on Windows a request is lost that was not read before its connection breaks
 	if err := dead.nc.(*net.TCPConn).SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
