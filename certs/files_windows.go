@@ -8,10 +8,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/windows"
+
+	"peerstate/certs/private"
 )
 
 // Exposure says in one phrase who else can read a key file, and what to do about it. It is empty if only
-// the file's owner, the current user, SYSTEM and the administrators can.
+// the file's owner, the current user, SYSTEM, the administrators and the service's account can.
 func Exposure(path string) (string, error) {
 	who, err := otherReaders(path)
 	if err != nil {
@@ -60,7 +62,8 @@ func otherReaders(path string) ([]string, error) {
 		}
 		sid := (*windows.SID)(unsafe.Pointer(&entry.SidStart))
 		if sid.Equals(user.User.Sid) || owner != nil && sid.Equals(owner) ||
-			sid.IsWellKnown(windows.WinLocalSystemSid) || sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) {
+			sid.IsWellKnown(windows.WinLocalSystemSid) || sid.IsWellKnown(windows.WinBuiltinAdministratorsSid) ||
+			sid.String() == private.ServiceSID {
 			continue
 		}
 		who = append(who, accountName(sid))

@@ -1,5 +1,5 @@
 // Package private makes files and directories that only their owner can read: keys, and sessions on disk. On
-// Unix that is the mode, on Windows an access list for the current user, SYSTEM and the administrators. They are
+// Unix that is the mode, on Windows an access list for the current user, SYSTEM, the administrators and the service's account. They are
 // private from the first moment on, whatever the umask or the directory above says.
 package private
 

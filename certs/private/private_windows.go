@@ -11,9 +11,14 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// ServiceSID is the account NT SERVICE\peerstate, which only the Windows service of that name has: Windows makes the
+// number of such an account from the service's name. What an administrator writes here the service has to
+// be able to read, and only administrators can make a service.
+const ServiceSID = "S-1-5-80-846654302-4010140366-3993456523-3895121929-876872883"
+
 // privateTo is the security descriptor of all that is written here: it belongs to the current user, and he,
-// SYSTEM and the administrators may do everything, all others nothing, whatever the directory above says.
-// flags are those of the entries: "" for files, "OICI" for directories, whose contents inherit them.
+// SYSTEM, the administrators and the service's account may do everything, all others nothing, whatever the directory above
+// says. flags are those of the entries: "" for files, "OICI" for directories, whose contents inherit them.
 func privateTo(flags string) (*windows.SecurityAttributes, error) {
 	user, err := windows.GetCurrentProcessToken().GetTokenUser()
 	if err != nil {
@@ -22,7 +27,7 @@ func privateTo(flags string) (*windows.SecurityAttributes, error) {
 	me := user.User.Sid.String()
 	var sddl strings.Builder
 	fmt.Fprintf(&sddl, "O:%sD:P", me)
-	for _, sid := range []string{me, "SY", "BA"} {
+	for _, sid := range []string{me, "SY", "BA", ServiceSID} {
 		fmt.Fprintf(&sddl, "(A;%s;FA;;;%s)", flags, sid)
 	}
 	descriptor, err := windows.SecurityDescriptorFromString(sddl.String())
@@ -34,8 +39,9 @@ func privateTo(flags string) (*windows.SecurityAttributes, error) {
 	return attributes, nil
 }
 
-// Create makes a new file that only the current user, SYSTEM and the administrators can read. The
-// access list is there from the first moment on, not put on a file that others may have opened.
+// Create makes a new file that only the current user, SYSTEM, the administrators and the service can read. The
+// access list is there from the first moment on, not put on a file that others may have opened. While it is
+// open others may open it too, as with what the os package opens: a backup program must be able to.
 func Create(path string) (*os.File, error) {
 	attributes, err := privateTo("")
 	if err != nil {
@@ -45,7 +51,7 @@ func Create(path string) (*os.File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
 	}
-	handle, err := windows.CreateFile(name, windows.GENERIC_WRITE, 0, attributes,
+	handle, err := windows.CreateFile(name, windows.GENERIC_WRITE, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, attributes,
 		windows.CREATE_NEW, windows.FILE_ATTRIBUTE_NORMAL, 0)
 	if err != nil {
 		return nil, &fs.PathError{Op: "create", Path: path, Err: err}
@@ -53,7 +59,7 @@ func Create(path string) (*os.File, error) {
 	return os.NewFile(uintptr(handle), path), nil
 }
 
-// MakeDir makes a directory that only the current user, SYSTEM and the administrators can look
+// MakeDir makes a directory that only the current user, SYSTEM, the administrators and the service can look
 // into. Those above it are made as usual, and a directory that exists stays as it is.
 func MakeDir(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
