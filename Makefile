@@ -1,5 +1,5 @@
 # What each target does stands in the line above it. All of them need Go and nothing else, but for
-# "make test", whose race detector needs a C compiler.
+# "make test", whose race detector needs a C compiler, and "make windows".
 
 GO       ?= go
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -13,7 +13,7 @@ KIND     ?= all
 SIZES    ?= 3,10,30,100
 
 .DEFAULT_GOAL := build
-.PHONY: build run test format vet lint race bench simulate fuzz
+.PHONY: build run test format vet lint race windows bench simulate fuzz
 
 # bin/peerstate.
 build:
@@ -43,6 +43,12 @@ race:
 		echo "The tests run with the race detector, which needs a C compiler, and there is no $$($(GO) env CC) here."; \
 		echo "Install one (Debian: apt-get install gcc libc6-dev) and try again."; exit 1; }
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+
+# bin/peerstate.exe, and the tests as Windows programs, as far as Wine takes them (see cmd/peerstate/e2e/wine). Needs Wine and a
+# C compiler for Windows (Debian: apt-get install wine64 gcc-mingw-w64-x86-64); without them it says so, and only builds.
+windows:
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/peerstate.exe ./cmd/peerstate
+	@GO='$(GO)' cmd/peerstate/e2e/wine/run
 
 # The benchmarks; BENCH= chooses some by a regular expression.
 bench:

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,26 +49,22 @@ func TestAStoppedNodeHandsItsSessionsToTheOthers(t *testing.T) {
 
 func TestDrainAndForgetGoOverTheControlSocket(t *testing.T) {
 	f := newFarm(t)
-	dir := t.TempDir()
-	settings := func(name string) string { return "PEERSTATE_CONTROL=" + filepath.Join(dir, name+".sock") }
-	london, tokyo := f.node("london", settings("london")), f.node("tokyo", settings("tokyo"))
+	london, tokyo, nobody := f.node("london"), f.node("tokyo"), f.node("nobody")
 	london.start(tokyo)
 	tokyo.start(london)
 	f.linked(london, tokyo)
 	london.want(200, "", "PUT", "visitor", "cart")
-	command := func(name string, args ...string) (string, error) {
-		c := exec.Command(program, args...)
-		c.Env = append(c.Environ(), settings(name))
-		out, err := c.CombinedOutput()
+	command := func(n *node, args ...string) (string, error) {
+		out, err := n.commandFor(args...).CombinedOutput()
 		return string(out), err
 	}
-	if out, err := command("nobody", "drain"); err == nil || !strings.Contains(out, "no sidecar is running") {
+	if out, err := command(nobody, "drain"); err == nil || !strings.Contains(out, "no sidecar is running") {
 		t.Errorf("drain without a sidecar: %v\n%s", err, out)
 	}
-	if out, err := command("tokyo", "forget", "london"); err == nil || !strings.Contains(out, "is linked") {
+	if out, err := command(tokyo, "forget", "london"); err == nil || !strings.Contains(out, "is linked") {
 		t.Errorf("forgetting a live node: %v\n%s", err, out)
 	}
-	out, err := command("london", "drain")
+	out, err := command(london, "drain")
 	if err != nil || !strings.Contains(out, "1 of 1 sessions handed over") {
 		t.Errorf("drain: %v\n%s", err, out)
 	}
@@ -79,7 +73,7 @@ func TestDrainAndForgetGoOverTheControlSocket(t *testing.T) {
 	}
 	london.ended <- nil
 	tokyo.want(200, "cart", "GET", "visitor", "")
-	if out, err := command("tokyo", "forget", "london"); err != nil || !strings.Contains(out, "forgotten") {
+	if out, err := command(tokyo, "forget", "london"); err != nil || !strings.Contains(out, "forgotten") {
 		t.Errorf("forget: %v\n%s", err, out)
 	}
 	if s := tokyo.state("london"); s != "" {

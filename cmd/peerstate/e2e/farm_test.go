@@ -23,7 +23,8 @@ import (
 	"time"
 )
 
-var program string // that TestMain has built
+// program is what the tests run: built by TestMain, unless it is given.
+var program = os.Getenv("E2E_PROGRAM")
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
 
@@ -34,6 +35,9 @@ func build(m *testing.M) int {
 			return 1
 		}
 		return 0
+	}
+	if program != "" {
+		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "peerstate-e2e")
 	if err != nil {
@@ -113,7 +117,20 @@ func (o *output) String() string {
 func (f *farm) node(name string, env ...string) *node {
 	f.t.Helper()
 	f.command("cert", "issue", name, "--ca", filepath.Join(f.dir, "ca"), "--out", filepath.Join(f.dir, name))
-	return &node{farm: f, name: name, peer: freeUDP(f.t), env: env}
+	return (&node{farm: f, name: name, peer: freeUDP(f.t), env: env}).controlled()
+}
+
+// controlled gives a node a control socket, which it does not have by itself without a fixed port.
+func (n *node) controlled() *node {
+	n.env = append(n.env, "PEERSTATE_CONTROL="+newSocket(n.farm.t))
+	return n
+}
+
+// commandFor makes one that finds the sidecar by its settings.
+func (n *node) commandFor(args ...string) *exec.Cmd {
+	c := exec.Command(program, args...)
+	c.Env = n.settings()
+	return c
 }
 
 // freeUDP picks an address that nothing else uses just now.
@@ -198,14 +215,13 @@ func (n *node) kill() {
 		n.farm.t.Fatal(err)
 	}
 	<-n.ended
+	n.freed()
 }
 
 // stop ends a node as an operator does, and wants exit code 0.
 func (n *node) stop() {
 	n.farm.t.Helper()
-	if err := n.cmd.Process.Signal(os.Interrupt); err != nil {
-		n.farm.t.Fatal(err)
-	}
+	n.interrupt()
 	select {
 	case err := <-n.ended:
 		if err != nil {

@@ -23,26 +23,6 @@ import (
 func (f *farm) issuer(env ...string) *node {
 	f.t.Helper()
 	n := f.node("issuer", append([]string{"PEERSTATE_LISTEN=", "PEERSTATE_CA_DIR=" + filepath.Join(f.dir, "ca")}, env...)...)
-	return n.controlled()
-}
-
-// controlled gives a node a control socket of its own.
-func (n *node) controlled() *node {
-	// The path of a socket can have only some 100 characters, and a test's directory has its name in it.
-	dir, err := os.MkdirTemp("", "ps")
-	if err != nil {
-		n.farm.t.Fatal(err)
-	}
-	n.farm.t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			n.farm.t.Error(err)
-		}
-	})
-	socket := filepath.Join(dir, "control")
-	if runtime.GOOS == "windows" {
-		socket = `\\.\pipe\peerstate-e2e-` + filepath.Base(dir)
-	}
-	n.env = append(n.env, "PEERSTATE_CONTROL="+socket)
 	return n
 }
 
@@ -59,13 +39,6 @@ func (f *farm) invited(issuer *node, name string, env ...string) *node {
 		f.t.Fatalf("join says\n%s", out)
 	}
 	return (&node{farm: f, name: name, peer: freeUDP(f.t), env: env}).controlled()
-}
-
-// commandFor makes one that finds the sidecar by its settings.
-func (n *node) commandFor(args ...string) *exec.Cmd {
-	c := exec.Command(program, args...)
-	c.Env = n.settings()
-	return c
 }
 
 // command runs one with something on its standard input, and gives all that it prints.
@@ -413,10 +386,8 @@ func TestTheCAIsReplacedWhateverHappensMeanwhile(t *testing.T) {
 			t.Errorf("no row %q in\n%s", row, table)
 		}
 	}
-	if err := rotate.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	if err := rotate.Wait(); err == nil || !strings.Contains(said.String(), "goes on in the sidecar") {
+	asked := interruptCommand(t, rotate)
+	if err := rotate.Wait(); err == nil || asked && !strings.Contains(said.String(), "goes on in the sidecar") {
 		t.Errorf("after Ctrl-C: %v\n%s", err, said)
 	}
 	status := func() string { return issuer.does("cert", "rotate-ca", "--status") }

@@ -153,6 +153,7 @@ func TestANodeOfAFarmThatIsKilledGetsOnWithWhatTheOthersHaveMeanwhile(t *testing
 
 // A node is stopped for the restart of its machine: nothing is handed over, and nothing lost.
 func TestAStopThatKeepsLeavesTheSessionsInTheJournal(t *testing.T) {
+	needsCtrlC(t)
 	t.Parallel()
 	f := newFarm(t)
 	env := []string{"PEERSTATE_ON_STOP=keep", "PEERSTATE_BACKUPS=0"}

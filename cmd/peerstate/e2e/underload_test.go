@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 // The measure of certificates that look after themselves: the CA and every certificate of five nodes under load are
 // replaced while two more nodes join and one leaves, and no page notices.
 func TestTheCAIsReplacedUnderLoadAndNoPageNotices(t *testing.T) {
+	needsCtrlC(t)
 	f := newFarm(t)
 	issuer := f.issuer()
 	issuer.start()
@@ -82,9 +82,7 @@ func TestTheCAIsReplacedUnderLoadAndNoPageNotices(t *testing.T) {
 	for _, n := range farm[1:] { // pages go on after it, on all nodes
 		n.want(404, "", "GET", "nobody", "")
 	}
-	if err := bench.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	interruptCommand(t, bench)
 	err := bench.Wait()
 	var result struct {
 		Cycles, Errors int64
