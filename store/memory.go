@@ -26,6 +26,9 @@ const (
 	busyWithin = 4 * time.Second
 )
 
+// WholeMemory is what the whole process takes at most, in bytes, where what the store counts has a limit (Options.MaxMemory).
+func WholeMemory(counted int64) int64 { return goLimit(counted) }
+
 // goLimit is what the Go runtime may take in all where what the store counts has a limit: a quarter more for garbage, which
 // is what gathers at most while sessions are written at a high rate, and a fixed part for connections, links and the program itself.
 func goLimit(counted int64) int64 { return counted + counted/4 + 128<<20 }

@@ -5,6 +5,8 @@ import (
 	"os"
 
 	"github.com/dustin/go-humanize"
+
+	"peerstate/store"
 )
 
 // checkMachine looks whether the system gives what the settings need.
@@ -33,6 +35,7 @@ func judgeMachine(s *settings, m machine) (all []finding) {
 	} else {
 		all = append(all, good("%s connections of web servers are within the limit on open files", humanize.Comma(int64(s.MaxConns))))
 	}
+	all = append(all, judgeMemory(s, m.Memory))
 	if s.CertDir == "" {
 		return all
 	}
@@ -43,6 +46,24 @@ func judgeMachine(s *settings, m machine) (all []finding) {
 		all = append(all, good("the buffers of UDP sockets are large enough"))
 	}
 	return all
+}
+
+// judgeMemory compares the limit for sessions with what the machine has.
+func judgeMemory(s *settings, has uint64) finding {
+	here := humanize.IBytes(has)
+	if s.MaxMemory == 0 {
+		return good("PEERSTATE_MAX_MEMORY sets no limit, and this machine has %s of memory", here)
+	}
+	whole := uint64(store.WholeMemory(int64(s.MaxMemory)))
+	what := fmt.Sprintf("with PEERSTATE_MAX_MEMORY=%s the whole process takes up to %s, and this machine has %s", s.value("MaxMemory"), humanize.IBytes(whole), here)
+	const mend = "set PEERSTATE_MAX_MEMORY lower, so that the system does not end the process before it refuses a session"
+	switch {
+	case whole > has:
+		return fault(what, mend)
+	case whole > has/4*3:
+		return warning(what+", for the web server too", mend)
+	}
+	return good("%s", what)
 }
 
 // A journal takes up to three times what the sessions do (store/journal).

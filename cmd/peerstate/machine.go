@@ -12,13 +12,19 @@ type machine struct {
 	Files   uint64 `json:"files"`   // that it may have open, connections among them; 0: no limit, or it cannot be told
 	Receive int    `json:"receive"` // bytes that the system buffers for a UDP socket, as far as the process may ask for
 	Send    int    `json:"send"`
+	Memory  uint64 `json:"memory"` // bytes
 }
 
 // thisMachine asks the system.
 func thisMachine() (m machine, err error) {
 	m.Files = mostFiles()
-	m.Receive, m.Send, err = udpBuffers()
-	return m, err
+	if m.Receive, m.Send, err = udpBuffers(); err != nil {
+		return m, err
+	}
+	if m.Memory, err = memory(); err != nil {
+		return m, fmt.Errorf("find out how much memory there is: %w", err)
+	}
+	return m, nil
 }
 
 // wantedBuffer is what quic-go asks for (sys_conn_buffers_nonopenbsd.go in 0.65).

@@ -8,7 +8,7 @@ import (
 
 func TestCheckComparesTheSettingsWithWhatTheSystemGives(t *testing.T) {
 	s := &settings{CertDir: "certs", MaxConns: 10_000}
-	enough := machine{Files: 20_000, Receive: 8 << 20, Send: 8 << 20}
+	enough := machine{Files: 20_000, Receive: 8 << 20, Send: 8 << 20, Memory: 16 << 30}
 	none(t, judgeMachine(s, enough))
 	none(t, judgeMachine(s, machine{Receive: 8 << 20, Send: 8 << 20})) // no limit on files
 
@@ -23,7 +23,7 @@ func TestCheckComparesTheSettingsWithWhatTheSystemGives(t *testing.T) {
 
 func TestWhatTheSystemGivesIsMeasured(t *testing.T) {
 	m, err := thisMachine()
-	if err != nil || m.Receive <= 0 || m.Send <= 0 {
+	if err != nil || m.Receive <= 0 || m.Send <= 0 || m.Memory < 64<<20 {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
@@ -46,4 +46,12 @@ func TestCheckLooksForRoomOnTheDiskOfTheJournal(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "not")); !os.IsNotExist(err) {
 		t.Error("it made a directory")
 	}
+}
+
+func TestCheckComparesTheLimitForMemoryWithTheMachine(t *testing.T) {
+	limited := mustSettings(t, "", "PEERSTATE_MAX_MEMORY=1GiB") // 1.375 GiB in all
+	want(t, []finding{judgeMemory(mustSettings(t, ""), 8<<30)}, fine, "sets no limit, and this machine has 8.0 GiB", "")
+	want(t, []finding{judgeMemory(limited, 1<<30)}, problem, "PEERSTATE_MAX_MEMORY=1GiB the whole process takes up to 1.4 GiB, and this machine has 1.0 GiB", "lower")
+	want(t, []finding{judgeMemory(limited, 1700<<20)}, doubtful, "for the web server too", "lower")
+	want(t, []finding{judgeMemory(limited, 2<<30)}, fine, "this machine has 2.0 GiB", "")
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -27,3 +28,20 @@ func diskFree(path string) (free uint64, err error) {
 
 // largerBuffers: Windows gives what is asked for, as far as it has memory.
 const largerBuffers = "see whether this machine is short of memory"
+
+// memoryStatus is MEMORYSTATUSEX.
+type memoryStatus struct {
+	length, load                                                                       uint32
+	physical, freePhysical, pageFile, freePageFile, virtual, freeVirtual, freeExtended uint64
+}
+
+var globalMemoryStatus = windows.NewLazySystemDLL("kernel32.dll").NewProc("GlobalMemoryStatusEx")
+
+// memory is how many bytes this machine has.
+func memory() (uint64, error) {
+	m := memoryStatus{length: uint32(unsafe.Sizeof(memoryStatus{}))}
+	if ok, _, err := globalMemoryStatus.Call(uintptr(unsafe.Pointer(&m))); ok == 0 {
+		return 0, err
+	}
+	return m.physical, nil
+}
