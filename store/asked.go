@@ -85,8 +85,12 @@ func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) 
 	b := sh.backup(q.Key, now.mono)
 	if s == nil {
 		if q.Want == Create {
+			if !st.room.mayClaim(asker.Node, q.Key) {
+				return Reply{Kind: ReplyNotKnown, TooMuch: true}, nil
+			}
 			s = &session{key: q.Key}
 			sh.put(s)
+			sh.owe(s, asker.Node)
 			st.promise(sh, s, asker, q.Inquiry, now)
 		}
 		if b != nil {
@@ -106,6 +110,8 @@ func (st *Store) reply(t *turn, end int64, q Question) (rep Reply, next waiter) 
 			return Reply{Kind: ReplyHeld}, nil
 		case s.busy != nil && now.mono < s.busy.stays:
 			return Reply{}, st.turnUntil(t, s.wait(), s.busy.stays)
+		case !st.room.mayClaim(asker.Node, s.key):
+			return Reply{Kind: ReplyNotKnown, TooMuch: true}, nil // what is given leaves a note
 		}
 		return Reply{Kind: ReplyFound, Handover: st.freeze(s, asker, now)}, nil
 	case frozen:

@@ -114,6 +114,9 @@ func (st *Store) keepBurial(sh *shard, holder Peer, rec *Record, now instant) Ke
 		sh.dropBackup(b)
 	}
 	s := sh.sessions[rec.Key]
+	if (s == nil || s.state == absent || s.state == moved) && !st.room.mayClaim(holder.Node, rec.Key) {
+		return KeepRefused
+	}
 	if s == nil {
 		s = &session{key: rec.Key}
 		sh.put(s)
@@ -129,6 +132,7 @@ func (st *Store) keepBurial(sh *shard, holder Peer, rec *Record, now instant) Ke
 	default:
 		s.timeout = rec.Timeout
 		st.bury(sh, s, rec.Stamp, now.mono)
+		sh.owe(s, holder.Node)
 	}
 	return KeepDone
 }

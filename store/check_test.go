@@ -33,6 +33,7 @@ func check(st *Store) error {
 func checkIdle(st *Store) error {
 	errs := []error{check(st)}
 	var used, kept int64
+	owed := map[uint16]int64{}
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
@@ -41,6 +42,12 @@ func checkIdle(st *Store) error {
 		}
 		for _, s := range sh.sessions {
 			used += st.room.entryOf(s.key) + int64(len(s.body))
+			if s.owner != 0 {
+				owed[s.owner] += st.room.entryOf(s.key)
+			}
+			if s.owner != 0 && s.holds() {
+				errs = append(errs, fmt.Errorf("%v is a session, and remembered for another node", s))
+			}
 			b := s.busy
 			switch {
 			case b == nil:
@@ -67,6 +74,13 @@ func checkIdle(st *Store) error {
 		}
 		o.mu.Unlock()
 	}
+	st.room.claims.mu.Lock()
+	for number, counted := range st.room.claims.used {
+		if counted != owed[uint16(number)] {
+			errs = append(errs, fmt.Errorf("%d bytes are remembered for a node, counted are %d", owed[uint16(number)], counted))
+		}
+	}
+	st.room.claims.mu.Unlock()
 	if m := st.Memory(); m.Kept != kept || m.Used != used+kept {
 		errs = append(errs, fmt.Errorf("counted are %d bytes, and %d of backups, and there are %d and %d", m.Used, m.Kept, used+kept, kept))
 	}

@@ -34,6 +34,7 @@ func (st *Store) bury(sh *shard, s *session, stamp Stamp, now int64) {
 	} else {
 		s.expires = deadline(now, s.timeout) + int64(tombstoneExtra)
 	}
+	sh.owe(s, "")
 	st.changed(s, now)
 	s.wake()
 	s.idle()

@@ -97,6 +97,7 @@ const (
 type Reply struct {
 	Kind     ReplyKind
 	Handover *Handover     // Found
+	TooMuch  bool          // NotKnown: the asker has had more remembered here than any node has reason to
 	Locked   bool          // Held
 	Cookie   int32         // Held and locked
 	LockAge  time.Duration // Held and locked

@@ -95,6 +95,7 @@ func (st *Store) leave(sh *shard, s *session, to Peer, epoch uint64, now instant
 	st.dropCopies(s, false)
 	sh.drop(s)
 	s.state, s.extra().to, s.epoch = moved, to, epoch
+	sh.owe(s, to.Node)
 	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
 	sh.disk.sessionAfter(kept, s)
 }
@@ -143,6 +144,7 @@ func (st *Store) conflict(sh *shard, s *session, node string, v Version, now ins
 	}
 	if v.Tombstone {
 		st.bury(sh, s, v.Stamp, now.mono)
+		sh.owe(s, node)
 		return
 	}
 	st.dropCopies(s, true)

@@ -265,10 +265,12 @@ func (p *Parcel) Lacking() { p.report(func(a *copyAt) { a.stamp = 0 }) }
 
 // Refused says that the keeper does not take it. Another one is chosen.
 func (p *Parcel) Refused() {
-	p.item.out.fullUntil.Store(p.item.out.store.clock.now().mono + fullFor)
+	if p.Kind != ParcelBury {
+		p.item.out.fullUntil.Store(p.item.out.store.clock.now().mono + fullFor)
+	}
 	p.report(func(a *copyAt) {
 		if a.wanted = false; p.Kind == ParcelBury {
-			a.stamp = p.Record.Stamp // it has a later session of that key, and need not know
+			a.stamp = p.Record.Stamp // it has a later session of that key, and need not know, or remembers no more for this node
 		}
 	})
 }

@@ -64,6 +64,8 @@ type room struct {
 	extra int64        // and a backup
 	disk  bool         // a backup's key is in memory twice
 
+	claims claims
+
 	refused  [Refusables]atomic.Uint64
 	refusing atomic.Bool  // something was refused, and would be again
 	wanted   atomic.Int64 // refusing: the least that was refused since then

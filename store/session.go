@@ -37,7 +37,8 @@ type session struct {
 	floor   int32
 	state   state
 	touched bool
-	saved   int64 // expires, as the journal has it
+	owner   uint16 // of a note: for whom it is remembered, a number of claims; 0: for nobody in particular
+	saved   int64  // expires, as the journal has it
 	busy    *busy
 	copies  *copies // of a session, or a deletion, that others keep backups of
 }

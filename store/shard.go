@@ -52,6 +52,7 @@ func (sh *shard) put(s *session) {
 // hold counts a session in that this node has become the holder of.
 func (sh *shard) hold(s *session) {
 	s.state = held
+	sh.owe(s, "")
 	sh.held++
 	sh.bytes += s.size()
 	sh.room.used.Add(int64(len(s.body)))
@@ -78,6 +79,7 @@ func (sh *shard) drop(s *session) {
 func (sh *shard) forget(s *session) {
 	delete(sh.sessions, s.key)
 	sh.room.used.Add(-sh.room.entryOf(s.key))
+	sh.owe(s, "")
 	s.wake()
 }
 

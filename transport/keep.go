@@ -49,6 +49,9 @@ func (l *link) serveKeep(s *stream, header []byte) error {
 		} else {
 			m.metrics.backup(incoming, "kept")
 		}
+		if done == store.KeepRefused && k.Kind == store.ParcelBury {
+			s.link.quota.refuse(refusedDeletion)
+		}
 		if done == store.KeepNewer {
 			m.reviewSoon() // it may be that of a node which is gone
 		}

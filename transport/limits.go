@@ -69,6 +69,7 @@ const (
 	refusedHearsay   = "hearsay"
 	refusedDocument  = "document"
 	refusedDoubt     = "doubt"
+	refusedDeletion  = "deletion"
 	refusedHello     = "hello"
 	refusedHandshake = "handshake"
 )

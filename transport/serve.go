@@ -117,6 +117,9 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	rep := l.mesh.answer(ctx, store.Peer{Node: origin.node.name, Instance: origin.instance}, store.Question{Key: q.Key, Want: q.Want, Inquiry: q.Inquiry,
 		Wait: min(max(q.Wait, 0), l.mesh.config.FetchTimeout/2)})
 	paid.answered(q.Want, &rep)
+	if rep.TooMuch {
+		paid.refuse(refusedQuestion)
+	}
 	if rep.Kind == store.ReplyFound {
 		return l.handTo(origin, s, rep.Handover)
 	}
