@@ -237,6 +237,23 @@ func TestInTheEndEachSessionHasItsBackups(t *testing.T) {
 	}
 }
 
+func TestASessionWhoseOnlyBackupIsGoneIsNotSafe(t *testing.T) {
+	inKeeping(t, 1, []string{"a", "b"}, func(t *testing.T, k *keeping) {
+		a, b := k.nodes[0], k.nodes[1]
+		a.write("k", "x")
+		k.rest()
+		k.mustBeSafe(t)
+		a.SetKeepers(nil)
+		synctest.Wait()
+		if n := a.Stats().Unsafe; n != 1 {
+			t.Errorf("%d sessions are not safe while nobody has a backup, want 1", n)
+		}
+		k.crash(b)
+		k.rest()
+		k.mustBeSafe(t)
+	})
+}
+
 func TestOnlyTheNewestOfManyWritesIsSent(t *testing.T) {
 	inKeeping(t, 1, []string{"a", "b"}, func(t *testing.T, k *keeping) {
 		for i := range 100 {

@@ -115,6 +115,10 @@ func (st *Store) place(s *session, now int64) {
 		count(a)
 	}
 	if !st.enough(c, s.stamp) {
+		if c.since == 0 { // one that had it is gone
+			c.since = max(now, 1)
+			st.unsafe.Add(1)
+		}
 		return
 	}
 	if c.since != 0 {
