@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
-	"net/http"
 	"time"
 
 	"peerstate/cmd/peerstate/admin"
@@ -50,26 +48,11 @@ func checkPorts(ctx context.Context, s *settings, r *runningSidecar) []finding {
 // askAdmin asks the admin listener whether a sidecar with these settings runs. nil: none, or one
 // that has no admin listener.
 func askAdmin(ctx context.Context, s *settings) *admin.Status {
-	if s.AdminListen == "" {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(s.AdminListen)+"/api/status", nil)
-	if err != nil {
-		return nil
-	}
-	// Its own transport: no proxy of the environment, and no connection left open.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(r)
-	if err != nil {
-		return nil
-	}
-	defer answer.Body.Close() // it was read as far as it is of use
 	var status admin.Status
-	err = json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&status)
-	if err != nil || answer.StatusCode != http.StatusOK || status.Version == "" {
-		return nil // something else has the port
+	if err := fromAdmin(ctx, s, "/api/status", &status); err != nil || status.Version == "" {
+		return nil // it does not run, or something else has the port
 	}
 	return &status
 }

@@ -91,7 +91,7 @@ func (n *sidecar) page(after int64) admin.Page {
 			Waiting: c.Waiting, LockedMS: millis(c.Locked)})
 	}
 	if n.mesh != nil {
-		p.Mesh, p.Issuer = string(n.settings.Mesh), n.issuer != nil
+		p.Mesh, p.Issuer, p.Keepers = string(n.settings.Mesh), n.issuer != nil, n.mesh.Keepers()
 		s := n.mesh.Certs()
 		if d := s.Document(); d != nil && d.Rotation.Stage != certs.NoRotation {
 			p.RotationTo, p.RotationDone = d.Rotation.To, rotationOf(s, s.Self(), s.DocumentNumber())

@@ -18,6 +18,7 @@ type Page struct {
 	Status        Status      `json:"status"`
 	Mesh          string      `json:"mesh"`           // auto or manual; empty: stand-alone
 	WantedBackups int         `json:"wanted_backups"` // PEERSTATE_BACKUPS
+	Keepers       int         `json:"keepers"`        // other nodes that can keep backups now
 	Connections   int         `json:"connections"`    // of web servers
 	Issuer        bool        `json:"issuer"`         // this node is the farm's issuer
 	RotationTo    string      `json:"rotation_to"`    // key id of the CA that remains, while it is replaced

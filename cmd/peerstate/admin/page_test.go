@@ -108,7 +108,7 @@ func hostile() Page {
 	now := time.Now()
 	ms, sessions, end := 1.25, int64(4321), now.Add(50*24*time.Hour+time.Hour)
 	p := Page{
-		Now: now, Run: "1", Mesh: "auto", WantedBackups: 1, EverySeconds: 2, Warnings: evil, Reason: evil[0], ContendedOver: 90,
+		Now: now, Run: "1", Mesh: "auto", WantedBackups: 1, Keepers: 1, EverySeconds: 2, Warnings: evil, Reason: evil[0], ContendedOver: 90,
 		Status: Status{Node: evil[0], Site: evil[1], Farm: evil[2], Version: evil[3],
 			Sessions: Sessions{Active: 1, Bytes: 2048}, Largest: []Large{{Hash: evil[4], Bytes: 1 << 20}},
 			Certificate: &Certificate{Node: evil[0], Issuer: evil[1], IssuerKey: evil[2], Serial: evil[3], Expires: end, CAExpires: end, Rotation: "renew"}},
@@ -174,7 +174,7 @@ func TestThePageShowsWhatThereIsAndFollowsIt(t *testing.T) {
 		n := asked.Add(1)
 		now, ms, sessions := time.Now(), 7.5, int64(777)
 		end := now.Add(80*24*time.Hour + time.Hour)
-		p := Page{Now: now, Run: "1", Mesh: "auto", WantedBackups: 1, EverySeconds: 2, ContendedOver: 200,
+		p := Page{Now: now, Run: "1", Mesh: "auto", WantedBackups: 1, Keepers: 1, EverySeconds: 2, ContendedOver: 200,
 			Status: Status{Node: "web1", Site: "london", Farm: "shop", Version: "1.2.3", UptimeSeconds: 7200, Sessions: Sessions{Active: 5, Bytes: 1, Backups: 66},
 				Largest: []Large{{"aaaa1111", 5_000_000}},
 				Peers: []Peer{

@@ -122,9 +122,13 @@ func Call(ctx context.Context, socket, command string, args url.Values, progress
 	return read(answer.Body, progress)
 }
 
+// maxLine bounds a line of an answer. The longest is the status of a farm of some hundreds of nodes.
+const maxLine = 64 << 20
+
 // read goes through the lines of an answer.
 func read(body io.Reader, progress func(json.RawMessage)) error {
 	lines := bufio.NewScanner(body)
+	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		var l line
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {

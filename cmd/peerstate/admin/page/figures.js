@@ -20,7 +20,10 @@ const cards = [
   {
     title: 'Sessions held', lines: [{ of: s => s.held, kind: 'first' }], unit: short, options: { whole: true },
     value: (all, s) => [count(s.held), ''],
-    note: (all, s, page) => joined(bytes(s.bytes)) + (page.status.farm ? ` · keeps ${plural(s.backups, 'backup', 'backups')}` : ''),
+    note: (all, s, page) => [
+      joined(bytes(s.bytes)), page.status.farm ? ` · keeps ${plural(s.backups, 'backup', 'backups')}` : '',
+      page.status.memory?.limit ? h('span', { class: page.status.memory.refusing ? 'bad' : null }, ` · memory ${Math.floor(100 * page.status.memory.used / page.status.memory.limit)}%`) : '',
+    ],
   },
   {
     title: 'Requests', lines: [{ of: s => s.req, kind: 'first', name: 'all' }, { of: s => s.ref || null, kind: 'bad', name: 'not answered' }], unit: short,
@@ -73,7 +76,8 @@ const cards = [
     value: (all, s) => [count(s.pending), s.pending === 1 ? 'session' : 'sessions'],
     note: (all, s, page) => {
       if (page.wanted_backups === 0) return 'backups are switched off'
-      return s.pending === 0 ? 'a crash now loses nothing' : s.pendfor > 0 ? `the oldest change waits for ${joined(millis(1000 * s.pendfor))}` : 'too few nodes keep backups'
+      if (page.keepers < page.wanted_backups) return h('span', { class: 'soon' }, 'too few other nodes can keep backups')
+      return s.pending === 0 ? 'a crash now loses nothing' : `the oldest change waits for ${joined(millis(1000 * s.pendfor))}`
     },
   },
 ]

@@ -1,0 +1,426 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/dustin/go-humanize"
+	"github.com/rivo/uniseg"
+)
+
+// ink is how a terminal shows a piece of text; see ECMA-48, 8.3.117.
+type ink string
+
+const (
+	plainInk ink = ""
+	dim      ink = "2"
+	bold     ink = "1"
+	good     ink = "32"
+	soon     ink = "33"
+	bad      ink = "31"
+)
+
+// piece is text of one kind.
+type piece struct {
+	text string
+	ink  ink
+}
+
+// paper gathers lines.
+type paper struct {
+	strings.Builder
+	coloured bool
+}
+
+// line writes pieces, and ends the line.
+func (p *paper) line(pieces ...piece) {
+	for _, x := range pieces {
+		text := tame(x.text)
+		if p.coloured && x.ink != plainInk && text != "" {
+			text = "\x1b[" + string(x.ink) + "m" + text + "\x1b[0m"
+		}
+		p.WriteString(text)
+	}
+	p.WriteByte('\n')
+}
+
+// labelled writes a line that begins with what it is about.
+func (p *paper) labelled(label string, pieces ...piece) {
+	p.line(append([]piece{{fmt.Sprintf("%-16s", label), dim}}, pieces...)...)
+}
+
+// table writes rows in columns, with a heading. The last column is as wide as it likes.
+func (p *paper) table(heads []string, rows [][]piece) {
+	head := make([]piece, len(heads))
+	width := make([]int, len(heads))
+	for i, h := range heads {
+		head[i] = piece{h, dim}
+	}
+	rows = append([][]piece{head}, rows...)
+	for _, row := range rows {
+		for i, cell := range row {
+			width[i] = max(width[i], uniseg.StringWidth(tame(cell.text)))
+		}
+	}
+	for _, row := range rows {
+		pieces := []piece{{"  ", plainInk}}
+		for i, cell := range row {
+			pieces = append(pieces, cell)
+			if i < len(row)-1 {
+				pieces = append(pieces, piece{strings.Repeat(" ", width[i]+2-uniseg.StringWidth(tame(cell.text))), plainInk})
+			}
+		}
+		for len(pieces) > 0 && strings.TrimSpace(pieces[len(pieces)-1].text) == "" {
+			pieces = pieces[:len(pieces)-1]
+		}
+		p.line(pieces...)
+	}
+}
+
+// tame makes text from other nodes fit for a terminal: no character of it moves the cursor, or turns the direction.
+func tame(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != ' ' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// Text is what the status page shows, for a terminal; events are as many of the last ones.
+func (p Page) Text(coloured bool, events int) string {
+	out := &paper{coloured: coloured}
+	s := p.Status
+	about := []string{}
+	for _, x := range []string{s.Site, cmp.Or(prefixed("farm ", s.Farm), "stand-alone"), "up " + span(time.Duration(s.UptimeSeconds)*time.Second), "peerstate " + s.Version} {
+		if x != "" {
+			about = append(about, x)
+		}
+	}
+	out.line(piece{s.Node, bold}, piece{"  " + strings.Join(about, ", "), dim})
+	p.readiness(out)
+	out.line()
+	p.figures(out)
+	out.line()
+	if s.Farm != "" {
+		p.nodes(out)
+		out.line()
+		p.certificates(out)
+		out.line()
+	}
+	p.sessions(out)
+	p.lastEvents(out, events)
+	return out.String()
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
+}
+
+func (p Page) readiness(out *paper) {
+	if p.Reason == "" {
+		out.line(piece{"ready", good})
+	} else {
+		out.line(piece{"not ready: ", bad}, piece{p.Reason, bold})
+	}
+	for _, w := range p.Warnings {
+		out.line(piece{"warning: ", soon}, piece{w, plainInk})
+	}
+}
+
+// lately is the mean of the last samples, and the worst of their times.
+func (p Page) lately() (s Sample, ok bool) {
+	last := p.Samples[max(0, len(p.Samples)-5):]
+	if len(last) == 0 {
+		return s, false
+	}
+	s = last[len(last)-1]
+	s.Requests, s.Refused, s.Locked, s.Fetches, s.Arrived, s.NotKnown = 0, 0, 0, 0, 0, 0
+	n := float64(len(last))
+	for _, x := range last {
+		s.Requests += x.Requests / n
+		s.Refused += x.Refused / n
+		s.Locked += x.Locked / n
+		s.Fetches += x.Fetches / n
+		s.Arrived += x.Arrived / n
+		s.NotKnown += x.NotKnown / n
+		s.P50, s.P99 = worse(s.P50, x.P50), worse(s.P99, x.P99)
+		s.Fetch50, s.Fetch99 = worse(s.Fetch50, x.Fetch50), worse(s.Fetch99, x.Fetch99)
+		s.Wait99 = worse(s.Wait99, x.Wait99)
+	}
+	return s, true
+}
+
+func worse(a, b *float64) *float64 {
+	if a == nil || b != nil && *b > *a {
+		return b
+	}
+	return a
+}
+
+func (p Page) figures(out *paper) {
+	st := p.Status
+	held := fmt.Sprintf("%s held (%s)", humanize.Comma(int64(st.Sessions.Active)), humanize.Bytes(uint64(max(st.Sessions.Bytes, 0))))
+	if st.Farm != "" {
+		held += fmt.Sprintf("; keeps %s backups for other nodes", humanize.Comma(int64(st.Sessions.Backups)))
+	}
+	out.labelled("Sessions", piece{held, plainInk})
+	if m := st.Memory; m.Limit > 0 {
+		kind := plainInk
+		if m.Refusing {
+			kind = bad
+		}
+		out.labelled("Memory", piece{fmt.Sprintf("%d%% used of %s", m.Used*100/m.Limit, humanize.IBytes(uint64(m.Limit))), kind})
+	}
+	s, ok := p.lately()
+	if !ok {
+		out.labelled("Requests", piece{"the first figures come in a moment", dim})
+		return
+	}
+	out.labelled("Requests", piece{figure(s.Requests) + " a second" + shares(s.P50, s.P99), plainInk}, trouble(s.Refused, "not answered"))
+	out.labelled("Waiting", piece{fmt.Sprintf("%d for a session that is locked", s.Waiting), plainInk}, piece{shares(nil, s.Wait99), plainInk})
+	if st.Farm == "" {
+		return
+	}
+	share := "-"
+	if s.Requests > 0 {
+		share = fmt.Sprintf("%.1f%%", 100*max(0, 1-s.Fetches/s.Requests))
+	}
+	out.labelled("Answered here", piece{share + " of the requests; " + figure(s.Fetches) + " a second asked other nodes" + shares(s.Fetch50, s.Fetch99), plainInk},
+		trouble(s.NotKnown, "where nobody could say"))
+	safe := piece{"0 sessions: a crash now loses nothing", plainInk}
+	switch {
+	case p.WantedBackups == 0:
+		safe.text = "backups are switched off"
+	case p.Keepers < p.WantedBackups:
+		safe = piece{plural(s.Pending, "session") + "; too few other nodes can keep backups", soon}
+	case s.Pending > 0:
+		safe = piece{plural(s.Pending, "session") + "; the oldest change waits for " + short(1000*s.PendFor), plainInk}
+	}
+	out.labelled("Not safe yet", safe)
+}
+
+func trouble(rate float64, what string) piece {
+	if rate == 0 {
+		return piece{}
+	}
+	return piece{fmt.Sprintf("; %s a second %s", figure(rate), what), bad}
+}
+
+// shares says how long half of something took, and nearly all of it, in ms.
+func shares(half, most *float64) string {
+	switch {
+	case most == nil:
+		return ""
+	case half == nil:
+		return "; 99% within " + short(*most)
+	}
+	return fmt.Sprintf("; half within %s, 99%% within %s", short(*half), short(*most))
+}
+
+func (p Page) nodes(out *paper) {
+	s := p.Status
+	down := 0
+	rows := [][]piece{{{s.Node, bold}, {s.Site, plainInk}, {"this node", plainInk}, {}, {}, {humanize.Comma(int64(s.Sessions.Active)), plainInk},
+		p.until(&s.Certificate.Expires), {p.RotationDone, plainInk}, {}}}
+	for _, peer := range s.Peers {
+		kind := bad
+		switch peer.State {
+		case "up":
+			kind = good
+		case "drained":
+			kind = dim
+		case "suspect", "connecting":
+			kind = soon
+		}
+		if peer.State != "up" && peer.State != "drained" {
+			down++
+		}
+		row := []piece{{cmp.Or(peer.Node, peer.Addr), bold}, {peer.Site, plainInk}, {peer.State, kind}, {span(p.Now.Sub(peer.Since)), dim}, {}, {}, p.until(peer.CertExpires),
+			{peer.Rotation, plainInk}, {peer.Reason, plainInk}}
+		if peer.RTTMillis != nil {
+			row[4].text = short(*peer.RTTMillis)
+		} else if peer.Hops > 1 {
+			row[4].text = fmt.Sprintf("%d links", peer.Hops)
+		}
+		if peer.Sessions != nil {
+			row[5].text = humanize.Comma(*peer.Sessions)
+		}
+		rows = append(rows, row)
+	}
+	summary := piece{"all are up", plainInk}
+	if down > 0 {
+		summary = piece{fmt.Sprintf("%d not up", down), bad}
+	}
+	out.labelled("Nodes", piece{fmt.Sprintf("%d, with %s; ", len(rows), plural(len(s.Links), "link")), plainInk}, summary)
+	out.table([]string{"node", "site", "state", "for", "round trip", "sessions", "certificate", "new CA", "why"}, rows)
+}
+
+// until is how long a certificate lasts yet.
+func (p Page) until(end *time.Time) piece {
+	if end == nil {
+		return piece{"-", dim}
+	}
+	left := end.Sub(p.Now)
+	switch {
+	case left < 0:
+		return piece{"ended", bad}
+	case left < 7*24*time.Hour:
+		return piece{span(left), soon}
+	}
+	return piece{span(left), plainInk}
+}
+
+func (p Page) certificates(out *paper) {
+	c := p.Status.Certificate
+	out.labelled("Certificate", p.until(&c.Expires), piece{c.Expires.UTC().Format(" left, until 2006-01-02"), plainInk},
+		piece{"; the farm's CA: ", plainInk}, p.until(&c.CAExpires), piece{c.CAExpires.UTC().Format(" left, until 2006-01-02"), plainInk})
+	issuer := piece{"no issuer is known: nobody renews certificates", soon}
+	if p.Issuer {
+		issuer = piece{"this node", plainInk}
+	}
+	for _, peer := range p.Status.Peers {
+		switch {
+		case peer.Issuer && peer.State == "up":
+			issuer = piece{peer.Node, plainInk}
+		case peer.Issuer:
+			issuer = piece{peer.Node + ", which is " + peer.State, soon}
+		}
+	}
+	out.labelled("Issuer", issuer)
+	if c.Rotation == "" {
+		return
+	}
+	done, all, waiting := 0, 1, []string{}
+	count := func(node, rotation, state string) {
+		if rotation == "done" {
+			done++
+			return
+		}
+		waiting = append(waiting, fmt.Sprintf("%s (%s)", node, cmp.Or(rotation, state)))
+	}
+	count(p.Status.Node, p.RotationDone, "this node")
+	for _, peer := range p.Status.Peers {
+		all++
+		count(cmp.Or(peer.Node, peer.Addr), peer.Rotation, peer.State)
+	}
+	steps := map[string]string{"trust": "step 1 of 3, trust the new one", "renew": "step 2 of 3, renew with it", "drop": "step 3 of 3, drop the old one"}
+	text := fmt.Sprintf("%s: %d of %d nodes done", cmp.Or(steps[c.Rotation], c.Rotation), done, all)
+	if len(waiting) > 0 {
+		text += "; waiting for " + strings.Join(waiting, ", ")
+	}
+	out.labelled("New CA", piece{text, plainInk})
+}
+
+// shown is how many sessions of each kind are.
+const shown = 5
+
+func (p Page) sessions(out *paper) {
+	if list := p.Contended[:min(len(p.Contended), shown)]; len(list) > 0 {
+		out.labelled("Most contended", piece{"requests that met a lock, over the last " + span(time.Duration(p.ContendedOver)*time.Second), plainInk})
+		var rows [][]piece
+		for _, c := range list {
+			locked := "-"
+			if c.LockedMS > 0 {
+				locked = short(c.LockedMS)
+			}
+			rows = append(rows, []piece{{c.Hash, plainInk}, {humanize.Comma(int64(c.Met)), plainInk}, {short(c.LongestMS), plainInk}, {fmt.Sprint(c.Waiting), plainInk}, {locked, plainInk}})
+		}
+		out.table([]string{"session", "met", "longest wait", "waiting now", "locked for"}, rows)
+		out.line()
+	}
+	if list := p.Status.Largest[:min(len(p.Status.Largest), shown)]; len(list) > 0 {
+		out.labelled("Largest", piece{"of the sessions held", plainInk})
+		var rows [][]piece
+		for _, l := range list {
+			rows = append(rows, []piece{{l.Hash, plainInk}, {humanize.Bytes(uint64(max(l.Bytes, 0))), plainInk}})
+		}
+		out.table([]string{"session", "size"}, rows)
+		out.line()
+	}
+}
+
+func (p Page) lastEvents(out *paper, most int) {
+	list := p.Events[:min(len(p.Events), most)]
+	if len(list) == 0 {
+		return
+	}
+	out.labelled("Events", piece{"the newest first", dim})
+	for _, e := range list {
+		layout := time.TimeOnly
+		if p.Now.Sub(e.At) > 20*time.Hour {
+			layout = time.DateOnly
+		}
+		pieces := []piece{{fmt.Sprintf("  %-10s  ", e.At.Local().Format(layout)), dim}}
+		switch e.Level {
+		case "error":
+			pieces = append(pieces, piece{"error: ", bad})
+		case "warn":
+			pieces = append(pieces, piece{"warning: ", soon})
+		}
+		pieces = append(pieces, piece{e.Text, plainInk})
+		if e.Times > 1 {
+			pieces = append(pieces, piece{fmt.Sprintf(" (%d times)", e.Times), plainInk})
+		}
+		for _, d := range e.Details {
+			pieces = append(pieces, piece{"  " + d.Name + "=", dim}, piece{d.Value, plainInk})
+		}
+		out.line(pieces...)
+	}
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return humanize.Comma(int64(n)) + " " + what
+}
+
+// figure shows three digits or so.
+func figure(x float64) string {
+	switch {
+	case x == 0:
+		return "0"
+	case x < 0.01:
+		return "<0.01"
+	case x < 1:
+		return fmt.Sprintf("%.2g", x)
+	case x < 10:
+		return fmt.Sprintf("%.1f", x)
+	}
+	return humanize.Comma(int64(math.Round(x)))
+}
+
+// short shows a time in ms.
+func short(ms float64) string {
+	if ms < 1000 {
+		return figure(ms) + " ms"
+	}
+	return figure(ms/1000) + " s"
+}
+
+// span shows a duration by its two largest units.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < day:
+		return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+	case d < 10*day:
+		return fmt.Sprintf("%d d %d h", d/day, d%day/time.Hour)
+	case d < 730*day:
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return fmt.Sprintf("%.1f years", d.Hours()/24/365.25)
+}
