@@ -138,7 +138,10 @@ func judgeFarm(s *settings, t *insight) (all []finding) {
 			continue
 		}
 		up = append(up, p)
-		offsets[p.Node], versions[p.Node] = p.Offset, p.Version
+		offsets[p.Node] = p.Offset
+		if p.Version != "" { // not told by whoever passes on what is known of it
+			versions[p.Node] = p.Version
+		}
 	}
 	all = append(all, judgeClocks(offsets)...)
 	all = append(all, judgeVersions(versions)...)

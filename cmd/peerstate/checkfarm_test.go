@@ -70,6 +70,20 @@ func TestCheckFindsAFarmThatIsDeeperThanQuestionsGo(t *testing.T) {
 	none(t, judgeReach(far[2:], 1))
 }
 
+func TestCheckLooksAtTheFarmAsTheRunningSidecarSeesIt(t *testing.T) {
+	s := mustSettings(t, "", "PEERSTATE_MESH=manual", "PEERSTATE_CERT_DIR=certs", "PEERSTATE_MAX_HOPS=2")
+	told := &insight{Node: "web00", Version: "2.0", Links: lineOf(4, false), Peers: []peerInsight{
+		{Node: "web01", Version: "2.1", State: transport.Up, Offset: 2 * time.Hour}, {Node: "web02", State: transport.Suspect},
+		{Node: "web03", Version: "1.0", State: transport.Out, Offset: 3 * time.Hour}, {Addr: "10.0.0.1:42425", State: transport.Up}}}
+	found := judgeFarm(s, told)
+	want(t, found, doubtful, "the clock of web01 is 2h0m0s ahead", "")
+	want(t, found, doubtful, "several versions of peerstate: 2.0 (web00); 2.1 (web01)", "")
+	want(t, found, problem, "web00 and web03 are 3 links apart, and PEERSTATE_MAX_HOPS is 2", "3 or more")
+	if len(found) != 3 {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestCheckSaysThatBackupsCannotBeWhereTheyShould(t *testing.T) {
 	at := func(sites ...string) (peers []peerInsight) {
 		for _, site := range sites {

@@ -87,6 +87,7 @@ func findRunning(ctx context.Context, s *settings) (*runningSidecar, []finding) 
 	var found []finding
 	status := askAdmin(ctx, s)
 	switch {
+	case status != nil && errors.Is(err, control.ErrOther): // checkRunning says that it is another version
 	case status != nil && socket != "" && err != nil:
 		found = append(found, warning(fmt.Sprintf("a peerstate answers at PEERSTATE_ADMIN_LISTEN, but not at the control socket: %v", err),
 			"run check, drain and the other commands with the settings, and under the account, that it was started with"))

@@ -95,6 +95,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // ErrNotRunning says that no sidecar answers at the socket.
 var ErrNotRunning = errors.New("no sidecar is running with these settings")
 
+// ErrOther says that the running sidecar is of another version, which has no such command.
+var ErrOther = errors.New("the running sidecar does not know the command")
+
 // Call has the sidecar at a control socket carry out a command. progress is called with each report.
 // An error of the command itself comes back as its text.
 func Call(ctx context.Context, socket, command string, args url.Values, progress func(json.RawMessage)) error {
@@ -117,7 +120,7 @@ func Call(ctx context.Context, socket, command string, args url.Values, progress
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the running sidecar does not know the command %q: %s", command, answer.Status)
+		return fmt.Errorf("%w %q: %s", ErrOther, command, answer.Status)
 	}
 	return read(answer.Body, progress)
 }
