@@ -1,8 +1,10 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"testing"
+	"time"
 )
 
 // TestNoRequestAllocates but one that makes a new session. That is what keeps the collector from
@@ -66,27 +68,61 @@ func BenchmarkAPage(b *testing.B) {
 	}
 }
 
-// BenchmarkASweep sweeps sessions that have all expired at once. It says how long the sweeper keeps a
-// shard's lock without letting a request in: for a chunk of entries, which is the rule, and for a
-// whole shard of a million sessions, if it always got the lock back first.
+// BenchmarkASweep sweeps records that have all expired at once. It says how long the sweeper keeps a shard's lock without
+// letting a request in, which is for a chunk of entries, and how long it takes for a whole shard of a million records: of
+// sessions; of sessions whose keepers are to be told; of backups; and of sessions that are in a journal.
 func BenchmarkASweep(b *testing.B) {
 	const n = 100_000
-	st := New(Options{Node: "a"})
-	st.Close() // only this benchmark sweeps
-	for b.Loop() {
-		b.StopTimer()
-		put(st, 0, n)
-		for i := range st.shards {
-			for _, s := range st.shards[i].sessions {
-				s.expires = 1
+	keeper := Peer{"b", 2}
+	for _, kind := range []string{"sessions", "sessions with backups elsewhere", "backups", "sessions with a journal"} {
+		b.Run(kind, func(b *testing.B) {
+			o := Options{Node: "a", Instance: 1}
+			l := &loader{other: keeper}
+			if kind == "backups" || kind == "sessions with backups elsewhere" {
+				o.Backups = 1
 			}
-		}
-		b.StartTimer()
-		for i := range st.shards {
-			st.sweepShard(&st.shards[i])
-		}
+			st := New(o)
+			st.Close() // only this benchmark sweeps
+			l.store = st
+			if kind == "sessions with a journal" {
+				if err := st.OpenJournal(JournalOptions{Dir: b.TempDir(), Farm: "shop", Node: "a", Every: 100 * time.Millisecond}); err != nil {
+					b.Fatal(err)
+				}
+				defer func() { _ = st.CloseJournal() }()
+			}
+			if o.Backups > 0 {
+				st.SetKeepers([]Keeper{{Peer: keeper, Linked: true}})
+				ctx, cancel := context.WithCancel(b.Context())
+				done := make(chan struct{})
+				go func() { acknowledge(ctx, st, keeper); close(done) }()
+				defer func() { cancel(); <-done }()
+			}
+			for b.Loop() {
+				b.StopTimer()
+				if kind == "backups" {
+					for i := range n {
+						l.keep(nil, i)
+					}
+				} else {
+					put(st, 0, n)
+				}
+				for !st.Flushed() {
+					time.Sleep(time.Millisecond)
+				}
+				l.expireNow()
+				b.StartTimer()
+				for i := range st.shards {
+					st.room.sweeping.Lock()
+					st.sweepShard(&st.shards[i])
+					st.room.sweeping.Unlock()
+				}
+			}
+			if s := st.Stats(); s.Active+s.Backups > 0 {
+				b.Fatalf("%d sessions and %d backups are left", s.Active, s.Backups)
+			}
+			each := float64(b.Elapsed().Nanoseconds()) / 1e3 / float64(b.N) / n
+			b.ReportMetric(each*sweepChunk, "µs/chunk")
+			b.ReportMetric(each*1e6/float64(len(st.shards)), "µs/shard-of-a-million")
+		})
 	}
-	each := float64(b.Elapsed().Nanoseconds()) / 1e3 / float64(b.N) / n
-	b.ReportMetric(each*sweepChunk, "µs/chunk")
-	b.ReportMetric(each*1e6/float64(len(st.shards)), "µs/shard-of-a-million")
 }

@@ -46,8 +46,12 @@ const (
 	// sweepRound is how long a pass over all shards takes: an expired session's memory is given
 	// back at most this late. It is refused at look-up the moment it is expired.
 	sweepRound = 15 * time.Second
-	// sweepChunk bounds how many entries are looked at while a shard's lock is held.
-	sweepChunk = 256
+	// sweepChunk bounds how many entries are looked at while a shard's lock is held, and sweepTurn after how many the
+	// sweeper lets others have the processor: it would be 10 ms before it is taken from it.
+	sweepChunk = 64
+	sweepTurn  = 256
+	// shrinkAbove is how many entries a map must have had to be made smaller.
+	shrinkAbove = 256
 )
 
 // sweep removes what has expired, a few shards at a time, until the store is closed. There is no
@@ -87,7 +91,9 @@ func (st *Store) sweepShard(sh *shard) {
 	letIn := func() {
 		if seen++; seen%sweepChunk == 0 {
 			sh.mu.Unlock()
-			runtime.Gosched() // also those that wait for a processor: it would be 10 ms before this one is taken from the sweeper
+			if seen%sweepTurn == 0 {
+				runtime.Gosched()
+			}
 			sh.mu.Lock()
 		}
 	}
@@ -124,7 +130,7 @@ func (st *Store) sweepShard(sh *shard) {
 
 // shrunk gives a map, or a smaller one with what is in it, if it has had four times as many entries since it was made.
 func shrunk[V any](m map[string]V, most int) (map[string]V, int) {
-	if most <= sweepChunk || len(m) >= most/4 {
+	if most <= shrinkAbove || len(m) >= most/4 {
 		return m, most
 	}
 	smaller := make(map[string]V, len(m))

@@ -304,24 +304,28 @@ func (l *loader) keep(key []byte, i int) []byte {
 // expire makes all records but the first sessions expire at the same moment, without waiting for twenty minutes.
 func (l *loader) expire(stay int, in time.Duration) {
 	st := l.store
-	at := st.clock.now().mono + int64(in)
-	var key []byte
-	for i := stay; i < l.own; i++ {
-		key = sessionKey(key, i)
-		sh := st.shard(key)
-		sh.mu.Lock()
-		sh.sessions[string(key)].expires = at
-		sh.mu.Unlock()
+	at := max(st.clock.now().mono+int64(in), 1)
+	stays := map[string]bool{}
+	for i := range stay {
+		stays[string(sessionKey(nil, i))] = true
 	}
 	for i := range st.shards {
 		sh := &st.shards[i]
 		sh.mu.Lock()
+		for _, s := range sh.sessions {
+			if !stays[s.key] {
+				s.expires = at
+			}
+		}
 		for _, b := range sh.backups {
 			b.expires = at
 		}
 		sh.mu.Unlock()
 	}
 }
+
+// expireNow makes all records expire.
+func (l *loader) expireNow() { l.expire(0, 0) }
 
 // meter says what became of the process's memory and CPU between begin and end. The collector's CPU
 // time is known as of its last run.

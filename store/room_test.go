@@ -38,6 +38,24 @@ func answerOf(st *Store, r Request) Answer {
 	return st.Do(context.Background(), &r)
 }
 
+// lines gathers what a store logs.
+type lines struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
 // fillUp stores sessions of so many bytes until one is refused, and gives how many there are.
 func fillUp(t *testing.T, st *Store, size int) (n int) {
 	t.Helper()
@@ -116,7 +134,7 @@ func TestWhatHasExpiredGoesFirst(t *testing.T) {
 
 func TestItWarnsBeforeMemoryIsFullOncePerMark(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lines
 		st := New(Options{Node: "a", Instance: 1, MaxMemory: 1 << 20, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		defer st.Close()
 		put := func(size int) {
@@ -140,7 +158,7 @@ func TestItWarnsBeforeMemoryIsFullOncePerMark(t *testing.T) {
 
 func TestAFullStoreSaysSoOnceAMinuteAndWhenItIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lines
 		st := New(Options{Node: "a", Instance: 1, FetchTimeout: time.Second, MaxMemory: 1 << 20, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		defer st.Close()
 		n := fillUp(t, st, 2000)
@@ -432,12 +450,20 @@ func TestWhatIsCountedIsWhatTheHeapHas(t *testing.T) {
 	const n = 60_000
 	b := Peer{"b", 2}
 	var key []byte
+	keepMany := func(st *Store) {
+		for i := range n {
+			key = sessionKey(key, i)
+			st.Keep(b, ParcelCopy, Record{Key: string(key), Stamp: 1, Cookie: 1, Timeout: 20, Left: 20 * time.Minute, Body: body()})
+		}
+	}
 	for name, c := range map[string]struct {
 		backups int
+		journal bool
 		fill    func(*Store)
 	}{
-		"sessions": {0, func(st *Store) { put(st, 0, n) }},
-		"sessions with backups elsewhere": {1, func(st *Store) {
+		"sessions":                {0, false, func(st *Store) { put(st, 0, n) }},
+		"sessions with a journal": {0, true, func(st *Store) { put(st, 0, n) }},
+		"sessions with backups elsewhere": {1, false, func(st *Store) {
 			st.SetKeepers([]Keeper{{Peer: b, Linked: true}})
 			put(st, 0, n)
 			for !st.Flushed() {
@@ -450,13 +476,9 @@ func TestWhatIsCountedIsWhatTheHeapHas(t *testing.T) {
 				}
 			}
 		}},
-		"backups": {1, func(st *Store) {
-			for i := range n {
-				key = sessionKey(key, i)
-				st.Keep(b, ParcelCopy, Record{Key: string(key), Stamp: 1, Cookie: 1, Timeout: 20, Body: body()})
-			}
-		}},
-		"deletions": {0, func(st *Store) {
+		"backups":                {1, false, keepMany},
+		"backups with a journal": {1, true, keepMany},
+		"deletions": {0, false, func(st *Store) {
 			put(st, 0, n)
 			for i := range n {
 				key = sessionKey(key, i)
@@ -465,8 +487,16 @@ func TestWhatIsCountedIsWhatTheHeapHas(t *testing.T) {
 		}},
 	} {
 		st := New(Options{Node: "a", Instance: 1, Backups: c.backups})
+		if c.journal {
+			if err := st.OpenJournal(JournalOptions{Dir: t.TempDir(), Farm: "shop", Node: "a", Every: 50 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		before := heap()
 		c.fill(st)
+		for j, _ := st.Journal(); j.Unsynced > 0; j, _ = st.Journal() {
+			time.Sleep(10 * time.Millisecond)
+		}
 		has, counted := float64(heap()-before), float64(st.Memory().Used)
 		t.Logf("%s: %.0f bytes of heap each, counted %.0f", name, has/n, counted/n)
 		if r := counted / has; r < 0.9 || r > 1.1 {
@@ -474,6 +504,9 @@ func TestWhatIsCountedIsWhatTheHeapHas(t *testing.T) {
 		}
 		runtime.KeepAlive(st)
 		st.Close()
+		if err := st.CloseJournal(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
