@@ -121,6 +121,21 @@ func TestCheckLooksAtTheCertificates(t *testing.T) {
 	}
 }
 
+func TestCheckSaysThatTheCAEndsSoon(t *testing.T) {
+	const day = 24 * time.Hour
+	begun := time.Now()
+	ca, err := certs.CreateCA(filepath.Join(t.TempDir(), "ca"), "shop", 100*day, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "web1")
+	if _, err := ca.Issue(dir, "web1", 99*day, begun); err != nil {
+		t.Fatal(err)
+	}
+	none(t, checkCAEnd(dir, begun.Add(70*day)))
+	want(t, checkCAEnd(dir, begun.Add(80*day)), doubtful, "the farm's CA ends soon, on "+begun.Add(100*day).Format(time.DateOnly), "peerstate cert rotate-ca")
+}
+
 func TestCheckLooksAtTheIssuersDirectory(t *testing.T) {
 	const day = 24 * time.Hour
 	now := time.Now()

@@ -28,6 +28,21 @@ func checkCertificates(s *settings) []finding {
 	default:
 		all = append(all, good("the certificate of node %s (farm %s) is valid until %s", r.Node.Node, r.Node.Farm,
 			r.Node.Expires.Format(time.DateOnly)))
+		all = append(all, checkCAEnd(s.CertDir, time.Now())...)
+	}
+	return all
+}
+
+// checkCAEnd says that the CA ends soon that has signed the node's certificate. (Of that one Inspect has spoken.)
+func checkCAEnd(dir string, now time.Time) (all []finding) {
+	snap, err := certs.Load(dir, now)
+	if err != nil {
+		return nil // as Inspect has said
+	}
+	for _, e := range endingsOf(snap)[1:] {
+		if _, _, soon := urgency(e.ends.Sub(now), e.ends.Sub(e.begun)); soon {
+			all = append(all, warning(fmt.Sprintf("%s ends soon, on %s", e.what, e.ends.Format(time.DateOnly)), e.advice))
+		}
 	}
 	return all
 }

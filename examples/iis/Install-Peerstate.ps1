@@ -45,8 +45,9 @@ $ErrorActionPreference = 'Stop'
 $folder = Join-Path $env:ProgramFiles 'peerstate'
 $exe = Join-Path $folder 'peerstate.exe'
 $data = Join-Path $env:ProgramData 'peerstate'
-$certs = Join-Path $data 'certs'
+$node = Join-Path $data 'node'   # where the certificate is
 $settings = Join-Path $data 'peerstate.env'
+$microsoft = Get-Service -Name aspnet_state -ErrorAction SilentlyContinue
 
 # Runs peerstate, and stops this script if it fails. What is piped in goes to its standard input.
 function Invoke-Peerstate {
@@ -64,15 +65,16 @@ if (-not $installed -and $PSCmdlet.ShouldProcess($exe, 'Copy the program')) {
     Copy-Item -LiteralPath $Program -Destination $exe -Force
 }
 
-# 2. The service, which is not started yet. It gets an account of its own, which may write in its data directory.
+# 2. The service, which is not started yet. It gets an account of its own, which may write in its data directory, and the port
+# that Microsoft's state service was set to.
 if (-not (Get-Service -Name peerstate -ErrorAction SilentlyContinue) -and $PSCmdlet.ShouldProcess('peerstate', 'Install the service')) {
-    Invoke-Peerstate service install
+    if ($microsoft) { Invoke-Peerstate 'service' 'install' '--take-port' } else { Invoke-Peerstate 'service' 'install' }
 }
 
 # 3. The settings. Those that are there stay.
 $known = (Test-Path -LiteralPath $settings) -and (Select-String -LiteralPath $settings -Pattern '^PEERSTATE_CERT_DIR=' -Quiet)
 if (-not $known -and $PSCmdlet.ShouldProcess($settings, 'Write the settings')) {
-    $lines = @("PEERSTATE_CERT_DIR=$($certs -replace '\\', '/')", "PEERSTATE_DATA_DIR=$((Join-Path $data 'data') -replace '\\', '/')")
+    $lines = @("PEERSTATE_CERT_DIR=$($node -replace '\\', '/')", "PEERSTATE_DATA_DIR=$((Join-Path $data 'data') -replace '\\', '/')")
     if ($PeerPort -ne 42425) { $lines += "PEERSTATE_PEER_LISTEN=:$PeerPort" }
     if ($Peers) { $lines += "PEERSTATE_PEERS=$($Peers -join ',')" }
     if ($Site) { $lines += "PEERSTATE_SITE=$Site" }
@@ -80,19 +82,19 @@ if (-not $known -and $PSCmdlet.ShouldProcess($settings, 'Write the settings')) {
 }
 
 # 4. The certificate.
-if (-not (Test-Path -LiteralPath (Join-Path $certs 'node.crt'))) {
+if (-not (Test-Path -LiteralPath (Join-Path $node 'node.crt'))) {
     if ($CertificateDirectory) {
-        if ($PSCmdlet.ShouldProcess($certs, "Copy the certificate from $CertificateDirectory")) {
-            New-Item -ItemType Directory -Path $certs -Force | Out-Null
+        if ($PSCmdlet.ShouldProcess($node, "Copy the certificate from $CertificateDirectory")) {
+            New-Item -ItemType Directory -Path $node -Force | Out-Null
             foreach ($file in 'ca.crt', 'node.crt', 'node.key') {
-                Copy-Item -LiteralPath (Join-Path $CertificateDirectory $file) -Destination $certs
+                Copy-Item -LiteralPath (Join-Path $CertificateDirectory $file) -Destination $node
             }
             Write-Warning "$CertificateDirectory still has the key: delete it there"
         }
     }
-    elseif ($PSCmdlet.ShouldProcess($certs, 'Join the farm')) {
+    elseif ($PSCmdlet.ShouldProcess($node, 'Join the farm')) {
         $secret = Read-Host -AsSecureString -Prompt 'Invitation (peerstate1-...)'
-        [Net.NetworkCredential]::new('', $secret).Password | Invoke-Peerstate 'join' '-' '--out' $certs
+        [Net.NetworkCredential]::new('', $secret).Password | Invoke-Peerstate 'join' '-' '--out' $node
     }
 }
 
@@ -102,8 +104,7 @@ if (-not (Get-NetFirewallRule -Name 'peerstate-peers' -ErrorAction SilentlyConti
         -Protocol UDP -LocalPort $PeerPort -Program $exe -RemoteAddress $RemoteAddress | Out-Null
 }
 
-# 6. Microsoft's state service has the same port, 42424. How it was started is kept for Restore-AspNetState.ps1.
-$microsoft = Get-Service -Name aspnet_state -ErrorAction SilentlyContinue
+# 6. Microsoft's state service gives up its port. How it was started is kept for Restore-AspNetState.ps1.
 if ($microsoft -and $microsoft.StartType -ne 'Disabled' -and $PSCmdlet.ShouldProcess('aspnet_state', 'Stop and disable, which ends the sessions in it')) {
     Set-Content -LiteralPath (Join-Path $data 'aspnet_state.txt') -Value $microsoft.StartType
     Stop-Service -Name aspnet_state

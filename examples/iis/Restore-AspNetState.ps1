@@ -4,7 +4,7 @@ Goes back to Microsoft's state service on this web server.
 
 .DESCRIPTION
 Stops peerstate, which hands its sessions over to the other nodes, and has Microsoft's service start again. Web.config needs no change,
-since both are at 127.0.0.1:42424. Sessions do not follow: visitors of this web server begin with new ones, and a farm of
+since both are at the same address. Sessions do not follow: visitors of this web server begin with new ones, and a farm of
 several web servers is no farm any more. Settings, certificates and the journal stay. -WhatIf shows what it would do.
 
 .EXAMPLE
