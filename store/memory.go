@@ -33,6 +33,20 @@ func WholeMemory(counted int64) int64 { return goLimit(counted) }
 // is what gathers at most while sessions are written at a high rate, and a fixed part for connections, links and the program itself.
 func goLimit(counted int64) int64 { return counted + counted/4 + 128<<20 }
 
+// loadingPercent is how much garbage may gather while the journal is loaded, in percent of what lives. All that is loaded
+// lives, but for a seventh, so looking at it again and again is for nothing: it took half the time of loading a million
+// sessions.
+const loadingPercent = 400
+
+// whileLoading has the collector run seldom, unless the operator has set when it does, until the end of that.
+func whileLoading() (end func()) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	was := debug.SetGCPercent(loadingPercent)
+	return func() { debug.SetGCPercent(was) }
+}
+
 // TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a tenth of
 // what lives if that is more, and up to three tenths while sessions are written at a high rate. For a
 // small store it is as much as lives, at least 32 MB. When many sessions have ended and little

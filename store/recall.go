@@ -27,11 +27,12 @@ type JournalOptions struct {
 }
 
 // OpenJournal loads what the directory has of this node and keeps it up to date from now on, until CloseJournal. It is
-// to be called before Join and before the first request, or not at all. The errors are those of [journal.Open].
+// to be called before Join, before TuneGC, and before the first request, or not at all. The errors are those of [journal.Open].
 func (st *Store) OpenJournal(o JournalOptions) error {
 	if o.Log == nil {
 		o.Log = st.log
 	}
+	defer whileLoading()()
 	l := &recall{store: st, alone: o.Farm == ""}
 	opened := make(chan struct{})
 	var once sync.Once

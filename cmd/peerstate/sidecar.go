@@ -121,7 +121,6 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	}
 	n.store = store.New(options)
 	tuning, stopTuning := context.WithCancel(context.Background())
-	n.running.Go(func() { n.store.TuneGC(tuning) })
 	n.onStop(func(context.Context) error {
 		stopTuning()
 		n.store.Close()
@@ -132,6 +131,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 			return err
 		}
 	}
+	n.running.Go(func() { n.store.TuneGC(tuning) })
 	n.web = proxy.New(proxy.Config{
 		Store: n.store, MaxBody: int64(s.MaxBody), MaxConns: int(s.MaxConns),
 		BareStatusLine: s.StatusLine == "bare", Log: n.log,
