@@ -209,6 +209,7 @@ func (st *Store) retain(sh *shard, s *session, h *Handover, now instant) journal
 			others = append(others, a.out.Peer)
 		}
 	}
+	s.written() // as a backup again, in the place of what there was
 	return sh.disk.backup(sh.keep(&r, h.To, others, now.mono))
 }
 

@@ -22,7 +22,6 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 		expires: wallOf(s.expires, now)}
 	switch s.state {
 	case held, frozen:
-		s.saved = s.expires
 		var room [8]Peer
 		v.kind, v.who, v.places = savedHeld, Peer{d.store.node, d.store.instance}, room[:0]
 		v.cookie, v.floor, v.touched, v.lock, v.body = s.cookie, s.floor, s.touched, s.lock, s.body
@@ -44,26 +43,50 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 	default:
 		return d.forget(s)
 	}
+	stood := s.written()
 	if m != 0 {
 		d.journal.SetAfter(m, savedSession(s.key), v.head(), v.body)
 		return m
 	}
-	return d.journal.Set(savedSession(s.key), v.head(), v.body)
-}
-
-// sessionFor writes down a session that was a backup here (nil: it was none). That stays until this is on disk.
-func (d *disk) sessionFor(b *backup, s *session) journal.Mark {
-	m := d.session(s)
-	if d != nil && b != nil && !b.own {
-		d.journal.DeleteAfter(m, b.name())
+	m = d.journal.Set(savedSession(s.key), v.head(), v.body)
+	if stood {
+		d.journal.DeleteAfter(m, savedBackupOf(s.key))
 	}
 	return m
+}
+
+// promoted notes that a session stands in the journal as the backup b that it was, and leaves it at that: when a node is
+// lost, or comes back, there are very many at once, and their bodies are on disk. It is written when it changes, has other
+// keepers, or the sweeper comes to it, and one that this node held in its last run, when it lasts longer. After a crash before
+// that it is promoted again, by all that is asked then.
+func (d *disk) promoted(b *backup, s *session) {
+	switch {
+	case d == nil:
+	case b.own:
+		s.saved = b.saved
+	default:
+		s.saved = standsAsBackup
+	}
+}
+
+// standsAsBackup in place of the time in session.saved: the journal has it as the backup that it was.
+const standsAsBackup = -1
+
+// written notes that a session, or what has become of it, is written down under its own name. It gives whether it stood as
+// a backup until now.
+func (s *session) written() (stood bool) {
+	stood = s.saved == standsAsBackup
+	s.saved = s.expires
+	return stood
 }
 
 // forget removes what was written of a session.
 func (d *disk) forget(s *session) journal.Mark {
 	if d == nil {
 		return 0
+	}
+	if s.written() {
+		d.journal.Delete(savedBackupOf(s.key))
 	}
 	return d.journal.Delete(savedSession(s.key))
 }
@@ -126,7 +149,7 @@ func (st *Store) rewrite(name string) {
 	if b := sh.backups[key]; b != nil && isBackup != b.own {
 		sh.disk.backup(b)
 	}
-	if s := sh.sessions[key]; s != nil && !isBackup && s.state != absent {
+	if s := sh.sessions[key]; s != nil && s.state != absent && isBackup == (s.saved == standsAsBackup) {
 		sh.disk.session(s)
 	}
 }

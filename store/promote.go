@@ -40,7 +40,7 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	sh.takeBackup(b)
 	st.revive(sh, s, &rec, now)
 	st.inherit(s, &rec, Peer{}, now.mono)
-	sh.disk.sessionFor(b, s)
+	sh.disk.promoted(b, s)
 	if s.busy != nil {
 		s.busy.to, s.busy.promises = Peer{}, nil
 		if s.busy.inquiry != nil {

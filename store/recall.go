@@ -192,6 +192,7 @@ func (l *recall) copy(sh *shard, key string, v *saved, holder Peer, now instant)
 	sh.count(b, 1)
 	if rec.Timeout != 0 {
 		b.expires = now.mono + int64(left)
+		b.saved = b.expires - int64(lateBy(rec.Timeout))
 	}
 	if b.own {
 		l.sessions++

@@ -496,6 +496,78 @@ func cutAnywhere(t *testing.T, before, dir string, from int64, keys []string) {
 	}
 }
 
+// When a node is lost there are very many at once, and their bodies are on disk already.
+func TestASessionThatIsPromotedIsNotWrittenAgainAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := Peer{"b", 5}
+		st := journalled(t, dir, "f", 1, often)
+		keys := []string{"idle", "written", "deleted", "locked", "given", "ended"}
+		for _, key := range keys {
+			timeout, left := int32(20), 10*time.Minute
+			if key == "ended" {
+				timeout, left = 1, time.Minute
+			}
+			st.Keep(b, ParcelCopy, Record{Key: key, Stamp: 5, Timeout: timeout, Left: left, Cookie: 7, Body: make([]byte, 2048)})
+		}
+		time.Sleep(2 * often)
+		before, _ := st.Journal()
+		for _, key := range keys {
+			backup, _ := st.BackupOf(key)
+			if !st.PromoteBackup(backup) {
+				t.Fatal("not promoted")
+			}
+		}
+		if j, _ := st.Journal(); j.Unsynced != 0 {
+			t.Errorf("%d bytes are to be written", j.Unsynced)
+		}
+		req(st, Put, "written", NoCookie, "fuller")
+		req(st, Delete, "deleted", NoCookie, "")
+		lock := req(st, Acquire, "locked", NoCookie, "")
+		st.Asked(t.Context(), b, Question{Key: "given", Want: Move}).Handover.Received()
+		time.Sleep(3 * often)
+		if j, _ := st.Journal(); j.Live > before.Live {
+			t.Errorf("%d bytes live, were %d: something stands there twice", j.Live, before.Live)
+		}
+		crashed := t.TempDir()
+		if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(sweepRound + time.Second + 3*often)
+		for _, key := range []string{"idle", "written", "locked"} {
+			if s, ok := st.entry(key); !ok || s.saved <= 0 {
+				t.Errorf("%s: %+v is not written as a session", key, s)
+			}
+		}
+		time.Sleep(3 * time.Minute)
+		if _, ok := st.entry("ended"); ok {
+			t.Error("a session has not ended")
+		}
+		shut(t, st)
+
+		st = journalled(t, crashed, "f", 2, often)
+		for key, holder := range map[string]string{"idle": "b", "written": "a", "locked": "a", "given": "b"} {
+			if got, ok := st.BackupOf(key); !ok || got.Holder.Node != holder {
+				t.Errorf("after a crash %s is of %+v, %v", key, got.Holder, ok)
+			}
+		}
+		if got, ok := st.BackupOf("deleted"); ok {
+			t.Errorf("after a crash what was deleted is %+v", got)
+		}
+		locked, _ := st.BackupOf("locked")
+		st.PromoteBackup(locked)
+		if got := req(st, Get, "locked", NoCookie, ""); got.Status != Locked || got.Cookie != lock.Cookie {
+			t.Errorf("the lock of cookie %d is %+v", lock.Cookie, got)
+		}
+		shut(t, st)
+		st = journalled(t, dir, "f", 3, often)
+		if j, _ := st.Journal(); j.Keys != 5 || st.Stats().Recalled != 3 || st.Stats().Backups != 4 {
+			t.Errorf("%+v, %+v", j, st.Stats())
+		}
+		shut(t, st)
+	})
+}
+
 // size is how many bytes the journal has when all is written.
 func (st *Store) size(t *testing.T) int64 {
 	t.Helper()
@@ -541,6 +613,16 @@ func TestNoCrashLosesASessionThatComesOrGoes(t *testing.T) {
 			if !st.PromoteBackup(backup) {
 				t.Error("not promoted")
 			}
+		}},
+		"promoted and written": {before: keep, do: func(st *Store, key string) {
+			backup, _ := st.BackupOf(key)
+			st.PromoteBackup(backup)
+			mustBe(t, "put", req(st, Put, key, NoCookie, "fuller cart"), OK, "")
+		}},
+		"promoted and given away": {before: keep, do: func(st *Store, key string) {
+			backup, _ := st.BackupOf(key)
+			st.PromoteBackup(backup)
+			st.Asked(t.Context(), c, Question{Key: key, Want: Move}).Handover.Received()
 		}},
 		"promoted after a restart": {before: hold, again: true, do: func(st *Store, key string) {
 			backup, _ := st.BackupOf(key)

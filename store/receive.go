@@ -109,7 +109,10 @@ func (st *Store) receiveOnce(from Peer, id HandoverID, rec Record, part int64) R
 	if st.inherit(s, &rec, from, now.mono); s.copies != nil {
 		st.tend(s, now.mono)
 	}
-	mark := sh.disk.sessionFor(b, s)
+	if b != nil && !b.own {
+		s.saved = standsAsBackup // until this is on disk
+	}
+	mark := sh.disk.session(s)
 	if s.busy == nil || len(s.busy.turns) == 0 {
 		s.extra().stays = now.mono + int64(pollEvery)
 	}

@@ -38,7 +38,7 @@ type session struct {
 	state   state
 	touched bool
 	owner   uint16 // of a note: for whom it is remembered, a number of claims; 0: for nobody in particular
-	saved   int64  // expires, as the journal has it
+	saved   int64  // expires, as the journal has it; standsAsBackup
 	busy    *busy
 	copies  *copies // of a session, or a deletion, that others keep backups of
 }
