@@ -39,6 +39,11 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
 	sh.takeBackup(b)
 	st.revive(sh, s, &rec, now)
+	if b.own {
+		// It has not changed hands. With a higher epoch, which is not on disk, the copies of others would be newer than this
+		// one after the next restart, and they would take it over.
+		s.epoch--
+	}
 	st.inherit(s, &rec, Peer{}, now.mono)
 	sh.disk.promoted(b, s)
 	if s.busy != nil {

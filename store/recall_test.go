@@ -674,3 +674,31 @@ func TestNoCrashLosesASessionThatComesOrGoes(t *testing.T) {
 		})
 	}
 }
+
+// A node that is restarted twice has its sessions both times: to it and to those who keep backups they are the same.
+func TestAPromotionAfterARestartIsNoMove(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		st := journalled(t, dir, "f", 1, often)
+		req(st, Put, "k", NoCookie, "cart")
+		first, _ := st.entry("k")
+		for run := range uint64(3) {
+			shut(t, st)
+			st = journalled(t, dir, "f", 2+run, often)
+			b, ok := st.BackupOf("k")
+			if !ok || b.Version.Compare(first.version()) != 0 || !st.PromoteBackup(b) {
+				t.Fatalf("run %d: %+v, %v", run, b, ok)
+			}
+			s, _ := st.entry("k")
+			if s.version().Compare(first.version()) != 0 || s.cookie <= first.cookie+1<<16 {
+				t.Errorf("run %d: %+v, was %+v", run, s.version(), first.version())
+			}
+			if run == 1 { // a request in between is written down
+				lock := req(st, Acquire, "k", NoCookie, "")
+				req(st, Release, "k", lock.Cookie, "")
+				first.cookie = lock.Cookie
+			}
+		}
+		shut(t, st)
+	})
+}
