@@ -72,7 +72,7 @@ func (s *Site) Start(program string) error {
 func (s *Site) Await(ctx context.Context, all []*Site) error {
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		lacks := s.lacks(ctx, client, all)

@@ -121,7 +121,7 @@ func (s *show) end() error {
 
 // play has visitors browse while a site is killed and comes back.
 func (s *show) play(ctx context.Context) error {
-	browsing, stop := context.WithTimeout(ctx, time.Minute) // whatever happens
+	browsing, stop := context.WithTimeout(ctx, 2*time.Minute) // whatever happens
 	defer stop()
 	var all sync.WaitGroup
 	for _, name := range []string{"anna", "ben", "carla", "david", "emma"} {
