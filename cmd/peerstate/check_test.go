@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -134,6 +135,16 @@ func TestCheckSaysThatTheCAEndsSoon(t *testing.T) {
 	}
 	none(t, checkCAEnd(dir, begun.Add(70*day)))
 	want(t, checkCAEnd(dir, begun.Add(80*day)), doubtful, "the farm's CA ends soon, on "+begun.Add(100*day).Format(time.DateOnly), "peerstate cert rotate-ca")
+}
+
+func TestCheckSaysThatARenewedCertificateCouldNotBeTakenIn(t *testing.T) {
+	dir := nodeDir(t, time.Now(), time.Hour)
+	none(t, checkReplaceable(dir))
+	key := filepath.Join(dir, certs.NodeKey)
+	if err := errors.Join(os.Remove(key), os.Mkdir(key, 0o700)); err != nil { // whoever runs this may write to any file
+		t.Fatal(err)
+	}
+	want(t, checkReplaceable(dir), doubtful, "cannot take a renewed certificate in", "the account that runs peerstate")
 }
 
 func TestCheckLooksAtTheIssuersDirectory(t *testing.T) {

@@ -29,8 +29,25 @@ func checkCertificates(s *settings) []finding {
 		all = append(all, good("the certificate of node %s (farm %s) is valid until %s", r.Node.Node, r.Node.Farm,
 			r.Node.Expires.Format(time.DateOnly)))
 		all = append(all, checkCAEnd(s.CertDir, time.Now())...)
+		all = append(all, checkReplaceable(s.CertDir)...)
 	}
 	return all
+}
+
+// checkReplaceable says that this account could not replace the certificate, as the node does when it is renewed. It may be
+// another account than the sidecar's; then it is that one's finding.
+func checkReplaceable(dir string) []finding {
+	for _, name := range []string{certs.NodeCert, certs.NodeKey} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+		if err == nil {
+			err = f.Close()
+		}
+		if err != nil {
+			return []finding{warning(fmt.Sprintf("PEERSTATE_CERT_DIR: this account cannot write there, so it cannot take a renewed certificate in: %v", err),
+				"run check under the account that runs peerstate; if it is that one, let it write in the directory")}
+		}
+	}
+	return nil
 }
 
 // checkCAEnd says that the CA ends soon that has signed the node's certificate. (Of that one Inspect has spoken.)

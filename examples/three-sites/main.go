@@ -208,6 +208,6 @@ func (s *show) judge() error {
 		}
 		pages, broken = pages+v.pages, broken+v.broken
 	}
-	s.say("The visitors opened %d pages, and no counter ever lost one. %d pages broke off with the site that was killed, and were opened again.", pages, broken)
+	s.say("The visitors opened %d pages, and no counter ever lost one. Pages that broke off with the site that was killed, and were opened again: %d.", pages, broken)
 	return nil
 }
