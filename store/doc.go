@@ -36,7 +36,9 @@
 //     stores it, the smallest name unless a promise has another go first, and the others find it (missing.go).
 //   - With a journal ([Store.OpenJournal]) all this is on disk as well: sessions with their locks, notes of moves and deletions,
 //     and the backups that are kept for others. What a shard has is written down under its lock (disk.go), so the last
-//     that is written of a key is what the node knows. Where there are other nodes, what is loaded comes back as a backup
+//     that is written of a key is what the node knows; but what is promoted stands there as the backup that it was until it
+//     changes, or the sweeper comes to it. What is found under two names, or a second time elsewhere, is settled by its
+//     version. Where there are other nodes, what is loaded comes back as a backup
 //     of the run that is over (recall.go): it is served when it has been promoted, and never before.
 //   - Bodies are immutable once they are stored, and are served without being copied.
 //

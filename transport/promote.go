@@ -81,7 +81,8 @@ func (m *Mesh) reviewBackups() {
 			})
 		})
 		if promoted > 0 {
-			m.log.Info("sessions of nodes that are gone are served from their backups, here or on another node", "sessions", promoted, "left", left)
+			m.log.Info("sessions of earlier runs, or of nodes that are gone, have been compared; they are served here or on another node",
+				"sessions", promoted, "left", left)
 		}
 		if all && m.ctx.Err() == nil {
 			m.sayCompared()
@@ -214,7 +215,7 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 		return !ok || same != b
 	}
 	m.metrics.backup(incoming, "promoted")
-	if m.repeats.first("promoted " + b.Holder.Node) {
+	if b.Holder.Node != m.me && m.repeats.first("promoted "+b.Holder.Node) {
 		m.log.Warn("sessions of a node that is gone are served from their backups here", "peer", b.Holder.Node)
 	}
 	if older {
@@ -264,6 +265,8 @@ func (m *Mesh) sayCompared() {
 	select {
 	case <-m.compared:
 	default:
+		s := m.store.Stats()
+		m.log.Info("what the journal had has been compared with the nodes that are up", "sessions", s.Active, "waiting", s.Recalled)
 		close(m.compared)
 	}
 }
