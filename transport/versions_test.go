@@ -33,6 +33,16 @@ func (f *farm) joinAs(host string, to *testNode, first, last int) (r *raw, chose
 	return r, w.Version
 }
 
+// hasNothing answers all questions with "missing".
+func (r *raw) hasNothing() {
+	r.serve(func(s *quic.Stream, k kind, _ []byte) {
+		if k == kindQuestion {
+			r.write(s, kindReply, reply{Kind: store.ReplyMissing})
+		}
+		_ = s.Close() // the link may have ended
+	})
+}
+
 // refusedAs checks that a stream was refused as one of a later version.
 func refusedAs(t *testing.T, s *quic.Stream) {
 	t.Helper()
@@ -124,12 +134,7 @@ func TestAStreamOfALaterVersionIsRefusedAndTheLinkStays(t *testing.T) {
 			inFarm(t, func(t *testing.T, f *farm) {
 				u := besideAnHonestPeer(f)
 				r := f.join("b", u.a)
-				r.serve(func(s *quic.Stream, k kind, _ []byte) {
-					if k == kindQuestion {
-						r.write(s, kindReply, reply{Kind: store.ReplyMissing})
-					}
-					_ = s.Close() // the link may have ended
-				})
+				r.hasNothing()
 				for range 300 { // more than there may be open at a time: none stays open
 					s := r.open()
 					if _, err := s.Write(b); err != nil {
@@ -165,12 +170,7 @@ func TestWhatALaterVersionSaysOnTheControlStreamIsPassedOver(t *testing.T) {
 	inFarm(t, func(t *testing.T, f *farm) {
 		u := besideAnHonestPeer(f)
 		r := f.join("b", u.a)
-		r.serve(func(s *quic.Stream, k kind, _ []byte) {
-			if k == kindQuestion {
-				r.write(s, kindReply, reply{Kind: store.ReplyMissing})
-			}
-			_ = s.Close() // the link may have ended
-		})
+		r.hasNothing()
 		r.write(r.control, kindLater, map[int]any{1: "x"})
 		if _, err := r.control.Write(rawFrame(kindEnd, []byte("no CBOR at all"))); err != nil {
 			t.Fatal(err)

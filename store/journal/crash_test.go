@@ -83,13 +83,36 @@ func TestWhatWasPromisedSurvivesPowerCutsKillsAndErrors(t *testing.T) {
 
 // live is one start, with some work, and one end.
 func live(t *testing.T, r, errs *rand.Rand, d *memory, l *ledger) *memory {
-	o := options()
-	o.Log = new(spoken).log()
-	if r.IntN(2) == 0 {
-		o.Every = 20 * time.Millisecond
+	after, stopped := ordeal{
+		found: func(_ *Journal, all map[string]string) { l.check(t, all) },
+		change: func(j *Journal) Mark {
+			_, m := l.change(r, j)
+			return m
+		},
+		promised: l.promised,
+	}.run(t, r, errs, d)
+	if stopped {
+		l.promised()
 	}
-	j, all := start(t, d, o)
-	l.check(t, all)
+	return after
+}
+
+// ordeal is what is done to a journal between a start and an end, on a disk that fails now and then.
+type ordeal struct {
+	found    func(j *Journal, all map[string]string)
+	change   func(j *Journal) Mark
+	promised func() // all changes so far are on disk; nil: nobody needs to know
+}
+
+// run gives the disk as it is found after a power cut or a kill; or after a stop.
+func (o ordeal) run(t *testing.T, r, errs *rand.Rand, d *memory) (after *memory, stopped bool) {
+	options := options()
+	options.Log = new(spoken).log()
+	if r.IntN(2) == 0 {
+		options.Every = 20 * time.Millisecond
+	}
+	j, all := start(t, d, options)
+	o.found(j, all)
 	faulty := r.IntN(3) == 0
 	if faulty {
 		chance := 1 + r.IntN(20)
@@ -105,20 +128,21 @@ func live(t *testing.T, r, errs *rand.Rand, d *memory, l *ledger) *memory {
 	for range r.IntN(60) {
 		var last Mark
 		for range 1 + r.IntN(12) {
-			_, last = l.change(r, j)
+			last = o.change(j)
 		}
 		switch r.IntN(3) {
 		case 0:
-			if err := j.Wait(t.Context(), last); err == nil {
-				l.promised()
-			} else if !faulty {
+			err := j.Wait(t.Context(), last)
+			if err != nil && !faulty {
 				t.Fatal(err)
+			}
+			if err == nil && o.promised != nil {
+				o.promised()
 			}
 		case 1:
 			time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
 		}
 	}
-	var after *memory
 	switch r.IntN(3) {
 	case 0:
 		after = d.powerCut(r)
@@ -128,14 +152,13 @@ func live(t *testing.T, r, errs *rand.Rand, d *memory, l *ledger) *memory {
 	d.set(func() { d.fail = nil })
 	stop(t, j)
 	if after == nil {
-		l.promised()
 		if !faulty {
 			audit(t, j, d)
 		}
-		after = d.kill()
+		after, stopped = d.kill(), true
 	}
-	if s := j.Stats(); s.Unsynced != 0 || d.opened != 0 {
-		t.Fatalf("after the stop: %+v, %d files open", s, d.opened)
+	if s := j.Stats(); s.Unsynced != 0 || d.opened != 0 || len(j.later.changes) != 0 || len(j.later.order) != 0 {
+		t.Fatalf("after the stop: %+v, %d files open, %d changes wait for others", s, d.opened, len(j.later.changes))
 	}
-	return after
+	return after, stopped
 }

@@ -1,13 +1,11 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 // wanderer is a value that moves between two keys, and leaves a note, or nothing.
@@ -77,72 +75,23 @@ func TestAValueThatMovesIsUnderOneOfItsKeysAtAnyTime(t *testing.T) {
 			}
 			stop(t, j)
 			stopped := true
+			o := ordeal{
+				found: func(j *Journal, found map[string]string) {
+					for _, w := range all {
+						w.check(t, found, stopped)
+						if other := w.keys[1-w.at]; strings.HasPrefix(found[other], "value") {
+							j.Delete(other) // whoever finds both drops the older one
+						}
+					}
+				},
+				change: func(j *Journal) Mark { return all[r.IntN(len(all))].step(r, j) },
+			}
 			for range 8 {
-				d, stopped = wander(t, r, errs, d, all, stopped)
+				d, stopped = o.run(t, r, errs, d)
 			}
 			if t.Failed() {
 				t.Fatalf("seed %d", seed)
 			}
 		})
 	}
-}
-
-// wander is one start, with some moves, and one end.
-func wander(t *testing.T, r, errs *rand.Rand, d *memory, all []*wanderer, stopped bool) (after *memory, stops bool) {
-	o := options()
-	o.Log = new(spoken).log()
-	if r.IntN(2) == 0 {
-		o.Every = 20 * time.Millisecond
-	}
-	j, found := start(t, d, o)
-	for _, w := range all {
-		w.check(t, found, stopped)
-		if other := w.keys[1-w.at]; strings.HasPrefix(found[other], "value") {
-			j.Delete(other) // whoever finds both drops the older one
-		}
-	}
-	faulty := r.IntN(3) == 0
-	if faulty {
-		chance := 1 + r.IntN(20)
-		d.set(func() {
-			d.fail = func(op, _ string) error {
-				if errs.IntN(chance) == 0 {
-					return errors.New(op + " fails")
-				}
-				return nil
-			}
-		})
-	}
-	for range r.IntN(60) {
-		var last Mark
-		for range 1 + r.IntN(12) {
-			last = all[r.IntN(len(all))].step(r, j)
-		}
-		switch r.IntN(3) {
-		case 0:
-			if err := j.Wait(t.Context(), last); err != nil && !faulty {
-				t.Fatal(err)
-			}
-		case 1:
-			time.Sleep(time.Duration(r.IntN(30)) * time.Millisecond)
-		}
-	}
-	switch r.IntN(3) {
-	case 0:
-		after = d.powerCut(r)
-	case 1:
-		after = d.kill()
-	}
-	d.set(func() { d.fail = nil })
-	stop(t, j)
-	if len(j.later.changes) != 0 || len(j.later.order) != 0 {
-		t.Errorf("after the stop %d changes wait for others", len(j.later.changes))
-	}
-	if after != nil {
-		return after, false
-	}
-	if !faulty {
-		audit(t, j, d)
-	}
-	return d.kill(), true
 }
