@@ -268,6 +268,13 @@ func TestWhatHasComeAndGoneWhileADiskIsFullTakesNoMemory(t *testing.T) {
 				time.Sleep(longPause)
 			}
 			j.Delete(fmt.Sprint("visitor", i))
+			moved := j.Set("moved", nil, []byte("copy"))
+			j.SetAfter(moved, "here", []byte("gone"), nil)
+			j.DeleteAfter(moved, fmt.Sprint("copy", i%10))
+			j.Delete("moved")
+		}
+		if n, most := len(j.later.order), 3*len(j.later.changes)+64; n > most {
+			t.Errorf("%d changes wait for others, want %d at most", n, most)
 		}
 		j.Set("here", nil, []byte("cart"))
 		time.Sleep(2 * longPause)

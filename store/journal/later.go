@@ -1,5 +1,11 @@
 package journal
 
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
 // A value that comes to stand under another key is two changes, and a crash may leave any of those that were not forced
 // yet. So the old key is changed when the new one is on disk, in a later round: at no time is the value under neither.
 
@@ -37,6 +43,14 @@ func (j *Journal) after(m Mark, key string, c change) {
 	}
 	j.later.changes[key] = waits{c, m}
 	j.later.order = append(j.later.order, key)
+	if len(j.later.order) > 2*len(j.later.changes)+64 {
+		j.later.shorten()
+	}
+}
+
+// shorten keeps what is not waited for any more from growing while the disk takes nothing.
+func (l *later) shorten() {
+	l.order = slices.SortedFunc(maps.Keys(l.changes), func(a, b string) int { return cmp.Compare(l.changes[a].after, l.changes[b].after) })
 }
 
 // forget lets go what waits for a key.
