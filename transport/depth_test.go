@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -122,7 +123,9 @@ func TestALookFromOutsideTellsWhoAnswersAndWhyNobodyDoes(t *testing.T) {
 		for addr, want := range map[string]error{answering(false): ErrNoAnswer, answering(true): ErrNoHandshake, closed.LocalAddr().String(): ErrNobody} {
 			t.Run(want.Error(), func(t *testing.T) {
 				t.Parallel()
-				if p, err := Probe(t.Context(), snap, addr); !errors.Is(err, want) {
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond) // otherwise QUIC tries for 3 s
+				defer cancel()
+				if p, err := Probe(ctx, snap, addr); !errors.Is(err, want) {
 					t.Errorf("%+v, %v", p, err)
 				}
 			})
