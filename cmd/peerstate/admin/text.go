@@ -400,7 +400,10 @@ func figure(x float64) string {
 
 // short shows a time in ms.
 func short(ms float64) string {
-	if ms < 1000 {
+	switch {
+	case ms > 0 && ms < 0.1:
+		return figure(1000*ms) + " µs"
+	case ms < 1000:
 		return figure(ms) + " ms"
 	}
 	return figure(ms/1000) + " s"

@@ -32,7 +32,7 @@ func TestTheStatusAsTextHasWhatThePageHas(t *testing.T) {
 	text := shop().Text(false, 10)
 	for _, want := range []string{
 		"web1  london, farm shop, up 3 d 4 h, peerstate 1.4.0", "ready", "warning: peer web3 is out: nothing was heard from it for 5 s",
-		"12,345 held (35 MB); keeps 11,870 backups for other nodes", "60% used of 100 B", "1,052 a second; half within 0.031 ms, 99% within 0.52 ms",
+		"12,345 held (35 MB); keeps 11,870 backups for other nodes", "60% used of 100 B", "1,052 a second; half within 31 µs, 99% within 0.52 ms",
 		"3 for a session that is locked", "98.8% of the requests; 13 a second asked other nodes; half within 13 ms, 99% within 13 ms", "2 sessions; the oldest change waits for 4.0 ms",
 		"3, with 1 link; 1 not up", "81 days left, until 2026-05-24; the farm's CA: 9.0 years left, until 2035-03-04", "Issuer          web2",
 		"step 2 of 3, renew with it: 2 of 3 nodes done; waiting for web3 (behind)", "3fa94c21", "412", "398 ms", "a1b2c3d4  8.4 MB",

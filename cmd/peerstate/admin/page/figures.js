@@ -88,6 +88,7 @@ function short(v) {
 }
 
 function time(ms) {
+  if (ms < 0.1) return `${Number((1000 * ms).toPrecision(1))} µs`
   return ms >= 1000 ? `${ms / 1000} s` : `${ms} ms`
 }
 

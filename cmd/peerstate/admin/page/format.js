@@ -21,7 +21,10 @@ export function bytes(n) {
 }
 
 // millis gives [number, unit] of a time in ms.
-export const millis = ms => ms < 1000 ? [figure(ms), 'ms'] : [figure(ms / 1000), 's']
+export function millis(ms) {
+  if (ms < 0.1 && ms > 0) return [figure(1000 * ms), 'µs']
+  return ms < 1000 ? [figure(ms), 'ms'] : [figure(ms / 1000), 's']
+}
 
 export const joined = ([number, unit]) => `${number} ${unit}`
 

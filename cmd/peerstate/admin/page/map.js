@@ -116,10 +116,12 @@ function node(n, page, size) {
 // labels: the name; then the site and what matters most of it.
 function labels(n, page, size) {
   const state = n.self ? (page.status.farm ? 'this node' : 'stand-alone')
-    : n.state !== 'up' ? n.state + (n.since && n.state !== 'drained' ? ` for ${span((Date.parse(page.now) - Date.parse(n.since)) / 1000)}` : '')
+    : n.state !== 'up' ? n.state + (n.since && n.state !== 'drained' ? ` for ${roughly((Date.parse(page.now) - Date.parse(n.since)) / 1000)}` : '')
       : n.hops > 1 ? `over ${n.hops} links` : size > 4 && n.rtt !== null ? joined(millis(n.rtt)) : ''
   return [n.name, n.site, state].filter(Boolean)
 }
+
+const roughly = seconds => span(seconds).split(' ').slice(0, 2).join(' ')
 
 const cut = (s, most) => s.length > most ? s.slice(0, most - 1) + '…' : s
 
@@ -140,7 +142,7 @@ function beside(n, distance, lines) {
   const height = line * (text.length - 1)
   const y = anchor !== 'middle' ? n.y + 4 - height / 2 : s < 0 ? n.y - distance - height - 1 : n.y + distance + 11
   return text.map((words, i) => h('text', { class: i === 0 ? 'name' : 'detail', x, y: y + line * i, 'text-anchor': anchor },
-    cut(words, anchor === 'middle' ? 34 : 15)))
+    cut(words, anchor === 'middle' ? 34 : 16)))
 }
 
 function legend(page, links, missing, size) {
