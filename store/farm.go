@@ -66,15 +66,18 @@ const (
 	Arrived
 	// Held: Verdict.Node holds it, and keeps it: it is locked there, or was only to be located.
 	Held
+	// AtUpstream: no node has it, and the old state server does (see Upstream): it is locked there, or was only to be located.
+	AtUpstream
 )
 
 // Verdict is the answer of the whole farm to a question.
 type Verdict struct {
 	Outcome  Outcome
 	Node     string        // Held: who
-	Locked   bool          // Held: whether it is locked there
-	Cookie   int32         // Held and locked: by which cookie
-	LockAge  time.Duration // Held and locked: for how long
+	Locked   bool          // Held, AtUpstream: whether it is locked there
+	Cookie   int32         // and locked: by which cookie
+	LockAge  time.Duration // and locked: for how long
+	Init     bool          // AtUpstream and locked: its client is the one that must initialise the session
 	Deleted  Stamp         // Missing: the latest deletion that a node remembers; 0: none
 	Creating []Creator     // Missing, NotKnown: nodes that are about to create it
 }

@@ -18,6 +18,7 @@ type inquiry struct {
 	created bool // the asker's own write has been stored
 	answer  Answer
 	stale   bool // meanwhile another node was promised that the key is missing here
+	sought  bool // the old state server has said that it does not have it
 }
 
 const (
@@ -159,12 +160,27 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 
 // ask puts the question and ends the inquiry with what came of it. The client's going away does
 // not end it: others may wait for the same session, and a write that came in whole is carried
-// out. The fetch time-out does.
+// out. The fetch time-out does, but for a session that comes from the old state server: then ask returns before the
+// inquiry has ended.
 func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
 	for {
-		v := st.farm.Ask(ctx, Question{Key: q.session.key, Want: q.want, Wait: st.lockWait, Inquiry: q.number})
+		v := st.question(ctx, q)
+		if st.seeks(sh, q, v) {
+			switch {
+			case st.remnants.full():
+				v = Verdict{Outcome: NotKnown}
+			case q.want == Move && st.remnants.start(func() { st.take(sh, q) }):
+				return
+			case q.want == Move:
+				v = Verdict{Outcome: NotKnown}
+			default:
+				if v = st.locate(ctx, sh, q); v.Outcome == Missing {
+					continue
+				}
+			}
+		}
 		if st.weigh(sh, q, r, v) {
 			return
 		}
@@ -289,6 +305,8 @@ func (st *Store) answered(ctx context.Context, sh *shard, q *inquiry, v *visit, 
 func (st *Store) conclude(ctx context.Context, asked Want, v Verdict, visit *visit, mine bool) (Answer, waiter) {
 	r := visit.r
 	switch v.Outcome {
+	case AtUpstream:
+		return st.concludeUpstream(ctx, asked, v, visit, mine)
 	case Missing:
 		if visit.stale || wants(r.Op) == Create {
 			return Answer{}, atOnce // the question that was shared does not answer this request

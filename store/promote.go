@@ -46,6 +46,7 @@ func (st *Store) PromoteBackup(was Backup) bool {
 	}
 	st.inherit(s, &rec, Peer{}, now.mono)
 	sh.disk.promoted(b, s)
+	st.remnants.suspect(s) // whoever held it may have died before it was deleted there
 	if s.busy != nil {
 		s.busy.to, s.busy.promises = Peer{}, nil
 		if s.busy.inquiry != nil {

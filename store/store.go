@@ -52,7 +52,8 @@ type Store struct {
 	leaving      atomic.Bool
 	handOut      atomic.Uint64 // calls of HandOut
 	log          *slog.Logger
-	farm         Farm // nil: stand-alone
+	farm         Farm     // nil: stand-alone
+	upstream     Upstream // nil: there is none
 
 	grace   int64 // ns; see Sure
 	backups int
@@ -83,6 +84,8 @@ type Store struct {
 	clockOffset atomic.Int64 // ns; see SetClockOffset
 	shards      [1 << shardBits]shard
 	heard       *heard
+	remnants    *remnants     // nil: there is no upstream
+	taken       atomic.Uint64 // sessions taken over from it
 	receipts    *receipts
 	doubts      doubts
 	handovers   atomic.Uint64 // running number of HandoverID
@@ -146,13 +149,18 @@ func (st *Store) Close() {
 		st.mending()
 	}
 	st.mended.Wait()
+	if st.remnants != nil {
+		if left := st.remnants.close(); left > 0 {
+			st.log.Warn("sessions that are here are left at the old state server as well, where they are locked; they are deleted there after the next start", "sessions", left)
+		}
+	}
 	close(st.closing)
 	<-st.swept
 }
 
 // Try answers a request at once when that needs no other node and no waiting; otherwise ok is
 // false, nothing has happened, and Do is to be called. It does not allocate but for a new session.
-// Stand-alone, ok is true but for what waits for a lock or for the disk, or finds no memory.
+// Stand-alone, ok is true but for what waits for a lock, for the disk or for the old state server, or finds no memory.
 func (st *Store) Try(r *Request) (a Answer, ok bool) {
 	if st.syncs(r) || st.force && (r.Op == Put || r.Op == Delete) {
 		return Answer{}, false
@@ -190,7 +198,7 @@ func (st *Store) try(sh *shard, s *session, r *Request, now instant, wait bool) 
 		return Answer{}, false
 	case s != nil && s.state == held:
 		return st.apply(sh, s, r, now), true
-	case st.farm == nil:
+	case st.farm == nil && st.upstream == nil:
 		if r.Op != Put {
 			return Answer{Status: NotFound}, true
 		}
