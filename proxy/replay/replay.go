@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"time"
 
 	"peerstate/proxy/recording"
@@ -154,7 +153,7 @@ func (r *run) judge(x *exchange, now *wire.Answer, err error, s *session) {
 // explain says why there was no answer, without what differs from one time to the next.
 func explain(err error) string {
 	switch {
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("no answer within %v", answerTime)
 	case errors.Is(err, wire.ErrStrange), errors.Is(err, wire.ErrTooLarge):
 		return err.Error()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 )
 
@@ -65,8 +66,11 @@ func (c *Conn) Exchange(ctx context.Context, noBody bool, request ...[]byte) (*A
 		n, err := c.nc.Read(c.buf)
 		split.Feed(c.buf[:n], r)
 		if err != nil && !r.done && r.err == nil {
-			if ctx.Err() != nil {
-				err = ctx.Err()
+			if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) { // which may be a moment before
+				err = context.DeadlineExceeded
+				if ctx.Err() != nil {
+					err = ctx.Err()
+				}
 			}
 			return nil, fmt.Errorf("no whole answer: %w", err)
 		}
@@ -100,7 +104,7 @@ type answerReader struct {
 }
 
 func (r *answerReader) Head(h *Head) bool {
-	if r.done || h.Length < 0 && h.Status >= 200 {
+	if r.done || h.Length < 0 && h.Status >= 200 && !r.noBody {
 		// More than was asked for, or of unknown length: nothing on this connection can be relied on.
 		r.fail(ErrStrange)
 		return false

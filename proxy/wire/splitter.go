@@ -4,8 +4,9 @@ import "bytes"
 
 // Limits of a head. What is longer is no message.
 const (
-	maxHead = 64 << 10
-	maxLine = 16 << 10 // of its first line
+	maxHead  = 64 << 10
+	maxLine  = 16 << 10 // of its first line
+	maxEmpty = 16       // bytes of empty lines in front of it
 )
 
 // Sink gets what a Splitter finds, in the order of the bytes: each byte that goes in comes out once, as part of
@@ -27,6 +28,7 @@ type Splitter struct {
 
 	state state
 	head  []byte // what has come of it
+	begun bool   // its first line is there, and is right
 	left  int64  // bytes of the body that are still to come
 }
 
@@ -122,17 +124,17 @@ func (s *Splitter) hopeless(piece []byte, ended bool) bool {
 			return true
 		}
 	}
-	if len(s.head) > maxHead {
-		return true
+	if s.begun || len(s.head) > maxHead {
+		return len(s.head) > maxHead
 	}
 	start := bytes.TrimLeft(s.head, "\r\n")
-	first, _, more := bytes.Cut(start, []byte("\n"))
-	if !more {
-		return len(first) > maxLine
+	switch {
+	case len(start) == 0:
+		return len(s.head) > maxEmpty
+	case !ended:
+		return len(start) > maxLine
 	}
-	if !ended || len(first)+1 != len(start) {
-		return false // the first line was looked at when it came
-	}
+	s.begun = true
 	_, ok := NewHead(start, s.Answers)
 	return !ok
 }
@@ -157,7 +159,7 @@ func (s *Splitter) found(to Sink) {
 		return
 	}
 	body := to.Head(&h)
-	s.head = s.head[:0]
+	s.head, s.begun = s.head[:0], false
 	s.left = h.Length
 	switch {
 	case s.Answers && (!body || h.Status < 200), h.Length == 0, !s.Answers && h.Length < 0:
