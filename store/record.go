@@ -66,7 +66,8 @@ func (s *session) record(now int64) Record {
 	r := Record{Key: s.key, Stamp: s.stamp, Epoch: s.epoch, Deleted: s.deleted, Timeout: s.timeout,
 		Flags: s.flags, Cookie: s.cookie, Floor: s.floor, Touched: s.touched, Lock: s.lock, LockAge: s.lockAge(now), Body: s.body}
 	if s.expires != 0 {
-		r.Left = time.Duration(max(s.expires-now, 0))
+		// It may have been renewed a moment after now was read.
+		r.Left = min(time.Duration(max(s.expires-now, 0)), time.Duration(s.timeout)*time.Minute)
 	}
 	return r
 }
