@@ -18,7 +18,9 @@ type remnant struct {
 }
 
 // remnants are deleted at the old server, as soon as the sessions are safe here, until it says that they are gone. Nothing of
-// them is taken over again meanwhile.
+// them is taken over again meanwhile. If this node is killed before, whoever promotes a session from a backup or a journal
+// deletes what is left. One that has moved on to another node by then stays there, locked, until its time is over there: that
+// is no later than here, unless the application has made the session's timeout shorter.
 type remnants struct {
 	store   *Store
 	ctx     context.Context // of what is under way with the old server

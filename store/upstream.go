@@ -55,7 +55,8 @@ func (st *Store) question(ctx context.Context, q *inquiry) Verdict {
 }
 
 // seeks tells whether a key that the farm does not have is to be looked for upstream: nothing is known of the session
-// here or anywhere in the farm, not even that it has ended.
+// here or anywhere in the farm, not even that it has ended. A backup here may have come since the others were asked, from a
+// node that has just taken the session over: then the old server says so, or the farm when it is asked again.
 func (st *Store) seeks(sh *shard, q *inquiry, v Verdict) bool {
 	if st.upstream == nil || v.Outcome != Missing || v.Deleted != 0 || q.want == Move && len(v.Creating) > 0 {
 		return false
@@ -63,8 +64,7 @@ func (st *Store) seeks(sh *shard, q *inquiry, v Verdict) bool {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	s := q.session
-	return s.busy != nil && s.busy.inquiry == q && !q.sought && s.state == absent && s.deleted == 0 &&
-		sh.backups[s.key] == nil && !st.remnants.has(s.key)
+	return s.busy != nil && s.busy.inquiry == q && !q.sought && s.state == absent && s.deleted == 0 && !st.remnants.has(s.key)
 }
 
 // locate asks whether the old server has a session that nobody wants to have here. Missing: the farm is to be asked

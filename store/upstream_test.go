@@ -396,6 +396,30 @@ func TestSeveralNodesThatWantOneSessionAtOnceNeverDoubleNorMissIt(t *testing.T) 
 	}
 }
 
+// The backup may be quicker than the answer to the question whether there is such a session.
+func TestABackupThatComesWhileTheSessionIsLookedForDoesNotMakeItMissing(t *testing.T) {
+	inKeeping(t, 1, []string{"n1", "n2"}, func(t *testing.T, k *keeping) {
+		old := newOld(t)
+		for _, n := range k.nodes {
+			n.JoinUpstream(old)
+		}
+		req(old.Store, Put, "a", NoCookie, "old a")
+		first := true
+		k.on(func(m message) bool {
+			if m.kind == aReply && m.from == "n1" && first {
+				first = false
+				mustBe(t, "acquire on n1", k.nodes[0].acquire("a"), OK, "old a")
+				k.deliver(all)
+			}
+			return true
+		})
+		if a := k.nodes[1].acquire("a"); a.Status != Locked {
+			t.Errorf("acquire on n2: %+v", a)
+		}
+		k.rest()
+	})
+}
+
 func TestWhatHasEndedInTheFarmIsNotTakenAgain(t *testing.T) {
 	migrating(t, []string{"n1", "n2"}, func(t *testing.T, old *oldServer, net *network) {
 		n1, n2 := net.nodes[0], net.nodes[1]
