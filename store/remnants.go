@@ -11,10 +11,10 @@ import (
 
 // remnant is what the old server may have of a session that is here, or was.
 type remnant struct {
-	cookie int32 // of this node's lock there; NoCookie: it is not known whether there is one
-	stamp  Stamp // that the session has here since it was taken over; 0: it was safe before
+	cookie int32        // of this node's lock there; NoCookie: it is not known whether there is one
+	stamp  Stamp        // that the session has here since it was taken over; 0: it was safe before
 	mark   journal.Mark // of it in the journal; 0: there is none
-	again  int64 // not before then (monotonic ns)
+	again  int64        // not before then (monotonic ns)
 }
 
 // remnants are deleted at the old server, as soon as the sessions are safe here, until it says that they are gone. Nothing of

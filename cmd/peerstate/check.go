@@ -84,6 +84,9 @@ func check(ctx context.Context, s *settings) []finding {
 		all = append(all, checkDataDir(s, r != nil))
 		all = append(all, checkSpace(s, r)...)
 	}
+	if s.Upstream != "" {
+		all = append(all, checkUpstream(ctx, s))
+	}
 	if s.CertDir != "" {
 		all = append(all, checkCertificates(s)...)
 		all = append(all, checkIssuer(s)...)

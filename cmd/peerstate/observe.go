@@ -22,6 +22,7 @@ func (n *sidecar) ready() (reason string, warnings []string) {
 		warnings = n.farmWarnings()
 	}
 	warnings = append(warnings, n.journalWarnings()...)
+	warnings = append(warnings, n.upstreamWarnings()...)
 	reason, more := n.memoryState()
 	if more != "" {
 		warnings = append(warnings, more)

@@ -40,6 +40,9 @@ func (s *settings) contradictions() (wrong wrongSettings) {
 	if s.OnStop == onStopKeep && s.DataDir == "" {
 		say("PEERSTATE_ON_STOP is \"keep\" without PEERSTATE_DATA_DIR: sessions are kept in the journal, so set PEERSTATE_DATA_DIR too")
 	}
+	if s.Upstream != "" && reachable(s.Listen) == reachable(listenAddr(s.Upstream)) {
+		say("PEERSTATE_UPSTREAM is %q, where this node itself listens: it should be the old state server, and PEERSTATE_LISTEN another port where both run on one machine", s.Upstream)
+	}
 	if clash(s.Listen, s.AdminListen) {
 		say("PEERSTATE_ADMIN_LISTEN is %q, the same port as PEERSTATE_LISTEN: it should be another, such as 127.0.0.1:42426",
 			s.value("AdminListen"))
@@ -62,6 +65,12 @@ func (s *settings) doubts() (warnings []string) {
 	}
 	if s.CertDir == "" && s.given("PeerListen") {
 		say("PEERSTATE_PEER_LISTEN has no effect without PEERSTATE_CERT_DIR")
+	}
+	if s.Upstream != "" && s.Listen == "" {
+		say("PEERSTATE_UPSTREAM has no effect without PEERSTATE_LISTEN: sessions are taken over by the node whose web server asks for them")
+	}
+	if s.Upstream != "" && s.DataDir == "" && (s.CertDir == "" || s.Backups == 0) {
+		say("PEERSTATE_UPSTREAM without PEERSTATE_DATA_DIR and without backups: a session that was taken over is in this node's memory and nowhere else")
 	}
 	if s.DataDir == "" && s.given("DataSync") {
 		say("PEERSTATE_DATA_SYNC has no effect without PEERSTATE_DATA_DIR")

@@ -28,20 +28,21 @@ type (
 	peerAddrs  []string // host:port each, complete
 	siteName   string
 	// lockWait may be 0, which a time-out may not.
-	lockWait    time.Duration
-	backups     int
-	dataSync    time.Duration // 0: "always"
-	onStop      string        // "handover" or "keep"
-	placement   transport.Placement
-	certLife    time.Duration
-	controlPath string // a path, or a pipe's name on Windows
-	byteSize    int64
-	memoryLimit int64 // 0: none
-	count       int
-	hopCount    int
-	meshMode    string // "auto" or "manual"
-	statusLine  string // "http" or "bare"
-	logFormat   string // "text" or "json"
+	lockWait     time.Duration
+	backups      int
+	dataSync     time.Duration // 0: "always"
+	onStop       string        // "handover" or "keep"
+	placement    transport.Placement
+	certLife     time.Duration
+	controlPath  string // a path, or a pipe's name on Windows
+	byteSize     int64
+	memoryLimit  int64 // 0: none
+	count        int
+	hopCount     int
+	meshMode     string // "auto" or "manual"
+	upstreamAddr string // host:port
+	statusLine   string // "http" or "bare"
+	logFormat    string // "text" or "json"
 	// logLevel is a slog.Level that reads four words only, not "INFO+4".
 	logLevel slog.Level
 )
@@ -49,6 +50,7 @@ type (
 var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[listenAddr]():    parser(parseListenAddr),
 	reflect.TypeFor[peerAddrs]():     parser(parsePeerAddrs),
+	reflect.TypeFor[upstreamAddr]():  parser(parseUpstream),
 	reflect.TypeFor[siteName]():      parser(parseSiteName),
 	reflect.TypeFor[byteSize]():      parser(parseByteSize),
 	reflect.TypeFor[memoryLimit]():   parser(parseMemoryLimit),

@@ -17,6 +17,7 @@ import (
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
 	"peerstate/proxy"
+	"peerstate/proxy/upstream"
 	"peerstate/store"
 	"peerstate/transport"
 )
@@ -36,6 +37,7 @@ type sidecar struct {
 	unusable atomic.Pointer[error] // why the certificate files cannot be used as they are now; nil: they can
 	store    *store.Store
 	web      *proxy.Server
+	old      *upstream.Client     // the old state server that sessions are taken over from; nil: there is none
 	waits    prometheus.Histogram // for locks
 	events   *admin.Events
 	history  *admin.History
@@ -124,7 +126,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	n.onStop(func(context.Context) error {
 		stopTuning()
 		n.store.Close()
-		return n.store.CloseJournal()
+		return errors.Join(n.closeUpstream(), n.store.CloseJournal())
 	})
 	if s.DataDir != "" {
 		if err := n.openJournal(); err != nil {
@@ -132,6 +134,9 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 		}
 	}
 	n.running.Go(func() { n.store.TuneGC(tuning) })
+	if s.Upstream != "" {
+		n.joinUpstream()
+	}
 	n.web = proxy.New(proxy.Config{
 		Store: n.store, MaxBody: int64(s.MaxBody), MaxConns: int(s.MaxConns),
 		BareStatusLine: s.StatusLine == "bare", Log: n.log,
@@ -186,6 +191,9 @@ func (n *sidecar) serveAdmin(l net.Listener, host string) {
 	}
 	config := admin.Config{Source: n.source(), Names: names, Version: buildVersion(), Log: n.log}
 	config.Collectors = []prometheus.Collector{n.waits}
+	if n.old != nil {
+		config.Collectors = append(config.Collectors, upstreamCollector{n})
+	}
 	if n.mesh != nil {
 		config.Collectors = append(config.Collectors, n.mesh.Collectors()...)
 	}

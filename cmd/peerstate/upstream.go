@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"peerstate/proxy"
+	"peerstate/proxy/upstream"
+	"peerstate/store"
+)
+
+// joinUpstream has the store take sessions over from the old state server.
+func (n *sidecar) joinUpstream() {
+	n.old = upstream.New(string(n.settings.Upstream), int64(n.settings.MaxBody))
+	n.store.JoinUpstream(n.old)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.running.Go(func() { n.old.Watch(ctx) })
+	n.onStop(func(context.Context) error {
+		cancel()
+		return nil
+	})
+	n.log.Info("sessions that are nowhere else are taken over from the old state server", "upstream", string(n.settings.Upstream))
+}
+
+// closeUpstream ends the connections with the old state server, when the store needs them no more.
+func (n *sidecar) closeUpstream() error {
+	if n.old == nil {
+		return nil
+	}
+	return n.old.Close()
+}
+
+// upstreamSilentFor is how long the old state server may be silent before it is spoken of: one lost connection is no news.
+const upstreamSilentFor = 2 * time.Second
+
+// upstreamWarnings says that sessions may be out of reach.
+func (n *sidecar) upstreamWarnings() (warnings []string) {
+	if n.old == nil {
+		return nil
+	}
+	if since, err := n.old.Failing(); err != nil && time.Since(since) > upstreamSilentFor {
+		warnings = append(warnings, fmt.Sprintf("the old state server (PEERSTATE_UPSTREAM) does not answer since %s, so the pages of visitors whose sessions may be there wait: %v",
+			since.Format(time.TimeOnly), err))
+	}
+	return warnings
+}
+
+// checkUpstream looks whether the old state server answers.
+func checkUpstream(ctx context.Context, s *settings) finding {
+	old := upstream.New(string(s.Upstream), int64(s.MaxBody))
+	err := old.Probe(ctx)
+	if cerr := old.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fault(fmt.Sprintf("PEERSTATE_UPSTREAM: %v", err),
+			"start it, or let it be reached (Microsoft's service answers other machines only with AllowRemoteConnection=1 in its registry key); "+
+				"if the migration is over, take the setting out")
+	}
+	return good("the old state server %s answers", s.Upstream)
+}
+
+// parseUpstream reads the address of the old state server.
+func parseUpstream(v string) (upstreamAddr, error) {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil || !isHost(host) || !isPort(port) || port == "0" {
+		return "", fmt.Errorf("host:port of the old state server, such as 10.0.0.9:42424")
+	}
+	return upstreamAddr(v), nil
+}
+
+// upstreamCollector gives the metrics of a migration.
+type upstreamCollector struct{ n *sidecar }
+
+var (
+	upstreamTaken = prometheus.NewDesc("peerstate_upstream_sessions_total", "Sessions taken over from the old state server.", nil, nil)
+	upstreamLeft  = prometheus.NewDesc("peerstate_upstream_remnants",
+		"Sessions that are here, and that the old state server may still have as well: they are deleted there when they are safe here.", nil, nil)
+	upstreamUp       = prometheus.NewDesc("peerstate_upstream_up", "1 if the old state server answers, or was not asked yet.", nil, nil)
+	upstreamRequests = prometheus.NewDesc("peerstate_upstream_requests_total",
+		"Requests to the old state server, by operation and outcome; failed: there was no answer.", []string{"op", "result"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c upstreamCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{upstreamTaken, upstreamLeft, upstreamUp, upstreamRequests} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c upstreamCollector) Collect(out chan<- prometheus.Metric) {
+	stats, _ := c.n.store.Upstream()
+	up := 1.0
+	if _, err := c.n.old.Failing(); err != nil {
+		up = 0
+	}
+	out <- prometheus.MustNewConstMetric(upstreamTaken, prometheus.CounterValue, float64(stats.Taken))
+	out <- prometheus.MustNewConstMetric(upstreamLeft, prometheus.GaugeValue, float64(stats.Remnants))
+	out <- prometheus.MustNewConstMetric(upstreamUp, prometheus.GaugeValue, up)
+	counts := c.n.old.Counts()
+	for op := range counts {
+		for status, count := range counts[op] {
+			result := "failed"
+			if store.Status(status) != upstream.Failed {
+				result = proxy.StatusName(store.Status(status))
+			}
+			out <- prometheus.MustNewConstMetric(upstreamRequests, prometheus.CounterValue, float64(count), store.Op(op).String(), result)
+		}
+	}
+}
