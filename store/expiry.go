@@ -71,9 +71,12 @@ func (st *Store) sweep() {
 		st.alive(st.clock.now())
 		for range perTick {
 			st.room.sweeping.Lock()
-			st.sweepShard(&st.shards[next])
+			seen := st.sweepShard(&st.shards[next])
 			st.room.sweeping.Unlock()
 			next = (next + 1) % len(st.shards)
+			if seen > sweepTurn && !st.restBetween(sweepEvery/time.Duration(perTick+2)) {
+				return
+			}
 		}
 		now := st.clock.now().mono
 		st.room.watch(st.log, now)
@@ -82,12 +85,25 @@ func (st *Store) sweep() {
 	}
 }
 
+// restBetween spreads the shards of a large store over the tick, so that the sweeper does not keep a processor for as long as
+// they take together. false: the store is closed.
+func (st *Store) restBetween(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-st.closing:
+		return false
+	}
+}
+
 // sweepShard goes through one shard, letting requests in between every few entries. A map may
-// change while it is ranged over; only not at the same time, which the lock sees to. room.sweeping is held.
-func (st *Store) sweepShard(sh *shard) {
+// change while it is ranged over; only not at the same time, which the lock sees to. It tells how many entries there were. room.sweeping is held.
+func (st *Store) sweepShard(sh *shard) (seen int) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	now, seen := st.clock.now().mono, 0
+	now := st.clock.now().mono
 	letIn := func() {
 		if seen++; seen%sweepChunk == 0 {
 			sh.mu.Unlock()
@@ -126,6 +142,7 @@ func (st *Store) sweepShard(sh *shard) {
 	}
 	sh.sessions, sh.most = shrunk(sh.sessions, sh.most)
 	sh.backups, sh.mostKept = shrunk(sh.backups, sh.mostKept)
+	return seen
 }
 
 // shrunk gives a map, or a smaller one with what is in it, if it has had four times as many entries since it was made.

@@ -20,8 +20,8 @@ const (
 	headroomUsual = 128 << 20 // or as much as lives, if that is less
 	// calmShare and busyShare are how much it may be at least of what lives, in percent: when the
 	// collector has not run for calmAfter, and when it has to run more often than every busyWithin.
-	calmShare  = 10
-	busyShare  = 30
+	calmShare  = 8
+	busyShare  = 26
 	calmAfter  = 15 * time.Second
 	busyWithin = 4 * time.Second
 )
@@ -47,8 +47,8 @@ func whileLoading() (end func()) {
 	return func() { debug.SetGCPercent(was) }
 }
 
-// TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a tenth of
-// what lives if that is more, and up to three tenths while sessions are written at a high rate. For a
+// TuneGC keeps a bound on the garbage that may gather before the collector runs: 128 MB, or a twelfth of
+// what lives if that is more, and up to a quarter while sessions are written at a high rate. For a
 // small store it is as much as lives, at least 32 MB. When many sessions have ended and little
 // is written, it has the collector run, which would not notice for minutes. With Options.MaxMemory, the runtime's own
 // limit is set to fit: when that is near, the collector runs sooner. TuneGC ends with ctx, and
