@@ -40,6 +40,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		// Far enough back that the first answer sets a deadline.
 		writeSet: -answerTime,
 	}
+	c.req.aliases = s.aliases
 	c.turn = newTurn(c)
 	c.in.reserve = func(n int64) bool { return s.store.Reserve(s.ctx, n) }
 	return c

@@ -6,7 +6,8 @@
 // A Server accepts a connection and gives it a goroutine (server.go), which takes one request
 // after the other (conn.go). A reader hands out the lines of the head from the one buffer that the
 // connection has (reader.go); each is taken apart in place and forgotten (request.go), the target
-// being decoded into the session's key (key.go). The body follows, which for a PUT becomes the one
+// being decoded into the session's key (key.go), in which the id of the application may be replaced by another that
+// the operator says is the same one (aliases.go). The body follows, which for a PUT becomes the one
 // piece of memory that a request allocates (body.go). The store mostly answers at once; where it
 // has to wait for another node, the connection is watched meanwhile for a client that gives up
 // (watch.go). The answer is put together in the connection's other buffer and written in one call

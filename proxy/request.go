@@ -12,12 +12,13 @@ type request struct {
 	store.Request
 	key      []byte // the memory behind Key, used again by the next request
 	target   []byte // that key was decoded from; empty: it was not
-	length   int64  // of the body; -1: not said
-	expect   bool   // the client waits for "100 Continue"
-	last     bool   // the client wants the connection closed afterwards
-	foreign  bool   // a method that is none of ours
-	badTime  bool   // Timeout cannot be parsed or is out of range
-	badFlags bool   // ExtraFlags cannot be parsed
+	aliases  *Aliases
+	length   int64 // of the body; -1: not said
+	expect   bool  // the client waits for "100 Continue"
+	last     bool  // the client wants the connection closed afterwards
+	foreign  bool  // a method that is none of ours
+	badTime  bool  // Timeout cannot be parsed or is out of range
+	badFlags bool  // ExtraFlags cannot be parsed
 }
 
 // reset makes r ready for the next head.
@@ -95,6 +96,7 @@ func (r *request) decode(target []byte) refusal {
 			r.target = r.target[:0]
 			return why
 		}
+		r.key = r.aliases.Apply(r.key)
 		r.target = append(r.target[:0], target...)
 	}
 	r.Key = r.key

@@ -41,6 +41,7 @@ type Config struct {
 	MaxBody        int64        // bytes of one session; 0: DefaultMaxBody
 	MaxConns       int          // connections open at once; 0: DefaultMaxConns
 	BareStatusLine bool         // "200 OK", as in [MS-ASP]'s grammar, instead of "HTTP/1.1 200 OK"
+	Aliases        *Aliases     // of application ids; nil: none
 	Log            *slog.Logger // nil: discarded; its level may not change later
 }
 
@@ -53,6 +54,7 @@ type Server struct {
 	maxBody  int64
 	maxConns int
 	words    *words
+	aliases  *Aliases
 	log      *slog.Logger
 	debug    bool // the log shows every message
 	counters counters
@@ -87,6 +89,7 @@ func New(cfg Config) *Server {
 		maxBody:   cfg.MaxBody,
 		maxConns:  cfg.MaxConns,
 		words:     newWords(cfg.BareStatusLine),
+		aliases:   cfg.Aliases,
 		log:       cfg.Log,
 		debug:     cfg.Log.Enabled(context.Background(), slog.LevelDebug),
 		started:   time.Now(),

@@ -45,6 +45,7 @@ type settings struct {
 	OnStop       onStop        `env:"ON_STOP" envDefault:"handover" doc:"handover: a stop hands the sessions over to the other nodes; keep: it leaves them in the journal"`
 	MaxMemory    memoryLimit   `env:"MAX_MEMORY" envDefault:"0" doc:"memory for sessions and backups; when it is full, new sessions are refused with an error; 0: no limit"`
 	Upstream     upstreamAddr  `env:"UPSTREAM" envDefault:"" empty:"none" doc:"host:port of an old state server, from which sessions are taken over during a migration; the same on all nodes; empty: none"`
+	AppAliases   appAliases    `env:"APP_ALIASES" envDefault:"" empty:"none" doc:"application ids that are one application, kept under the one on the right: A=B,C=B; the same on all nodes; empty: none"`
 	MaxBody      byteSize      `env:"MAX_BODY" envDefault:"64MiB" doc:"largest single session"`
 	MaxConns     count         `env:"MAX_CONNS" envDefault:"10000" doc:"connections from web servers"`
 	DrainTimeout time.Duration `env:"DRAIN_TIMEOUT" envDefault:"30s" doc:"time for handing sessions over on a stop"`

@@ -81,6 +81,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_DATA_SYNC=Always
 		PEERSTATE_ON_STOP=Keep
 		PEERSTATE_CONTROL=/tmp/here.sock
+		PEERSTATE_APP_ALIASES=/LM/W3SVC/7/ROOT(b=)=/LM/W3SVC/1/ROOT(a=)
 		PEERSTATE_MAX_BODY=1 MB
 		PEERSTATE_MAX_CONNS=7
 		PEERSTATE_STATUS_LINE=bare
@@ -96,6 +97,10 @@ func TestEverySettingIsRead(t *testing.T) {
 		DrainTimeout: time.Minute, Control: "/tmp/here.sock", DataDir: "/var/lib/peerstate", OnStop: "keep",
 		MaxBody: 1000000, MaxConns: 7, StatusLine: "bare", LogLevel: logLevel(slog.LevelDebug), LogFormat: "json",
 	}
+	if kept, err := got.AppAliases.Key("/LM/W3SVC/7/ROOT(b=)/id"); err != nil || kept != "LM/W3SVC/1/ROOT(a=)/id" {
+		t.Errorf("with the aliases a session is kept under %q (%v)", kept, err)
+	}
+	got.AppAliases = appAliases{} // cmp cannot look inside
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
 		t.Error(diff)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/dustin/go-humanize"
 
+	"peerstate/proxy"
 	"peerstate/store"
 	"peerstate/transport"
 )
@@ -27,6 +28,7 @@ type (
 	listenAddr string   // host:port, the host may be empty (all addresses), the port may be 0 (a free one)
 	peerAddrs  []string // host:port each, complete
 	siteName   string
+	appAliases struct{ *proxy.Aliases } // nil: none
 	// lockWait may be 0, which a time-out may not.
 	lockWait     time.Duration
 	backups      int
@@ -52,6 +54,7 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[peerAddrs]():     parser(parsePeerAddrs),
 	reflect.TypeFor[upstreamAddr]():  parser(parseUpstream),
 	reflect.TypeFor[siteName]():      parser(parseSiteName),
+	reflect.TypeFor[appAliases]():    parser(parseAppAliases),
 	reflect.TypeFor[byteSize]():      parser(parseByteSize),
 	reflect.TypeFor[memoryLimit]():   parser(parseMemoryLimit),
 	reflect.TypeFor[count]():         parser(parseCount),
@@ -138,6 +141,11 @@ func parseSiteName(v string) (siteName, error) {
 		return "", errors.New("a name of at most 64 letters, such as london")
 	}
 	return siteName(v), nil
+}
+
+func parseAppAliases(v string) (appAliases, error) {
+	a, err := proxy.ParseAliases(v)
+	return appAliases{a}, err
 }
 
 func parseByteSize(v string) (byteSize, error) {

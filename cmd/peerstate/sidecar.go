@@ -139,7 +139,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	}
 	n.web = proxy.New(proxy.Config{
 		Store: n.store, MaxBody: int64(s.MaxBody), MaxConns: int(s.MaxConns),
-		BareStatusLine: s.StatusLine == "bare", Log: n.log,
+		BareStatusLine: s.StatusLine == "bare", Aliases: s.AppAliases.Aliases, Log: n.log,
 	})
 	ready := []any{"node", n.name, "version", buildVersion()}
 	if n.certs != nil {
