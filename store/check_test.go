@@ -42,11 +42,8 @@ func checkIdle(st *Store) error {
 		}
 		for _, s := range sh.sessions {
 			used += st.room.entryOf(s.key) + int64(len(s.body))
-			if s.owner != 0 {
-				owed[s.owner] += st.room.entryOf(s.key)
-			}
-			if s.owner != 0 && s.holds() {
-				errs = append(errs, fmt.Errorf("%v is a session, and remembered for another node", s))
+			if s.whose != 0 && !s.holds() {
+				owed[s.whose] += st.room.entryOf(s.key)
 			}
 			b := s.busy
 			switch {

@@ -62,12 +62,12 @@ func (m *room) mayClaim(node string, key string) bool {
 
 // owe says for which node an entry is remembered; "": for none. The shard is locked.
 func (sh *shard) owe(s *session, node string) {
-	if s.owner != 0 {
-		sh.room.claims.add(s.owner, -sh.room.entryOf(s.key))
-		s.owner = 0
+	if s.whose != 0 {
+		sh.room.claims.add(s.whose, -sh.room.entryOf(s.key))
+		s.whose = 0
 	}
 	if node != "" {
-		s.owner = sh.room.claims.claim(node)
-		sh.room.claims.add(s.owner, sh.room.entryOf(s.key))
+		s.whose = sh.room.claims.claim(node)
+		sh.room.claims.add(s.whose, sh.room.entryOf(s.key))
 	}
 }

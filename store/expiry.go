@@ -29,6 +29,7 @@ func (st *Store) bury(sh *shard, s *session, stamp Stamp, now int64) {
 		s.busy.to = Peer{}
 	}
 	s.state, s.stamp, s.deleted, s.flags, s.floor = deleted, stamp, stamp, 0, 0
+	sh.note(s.key, EventDeleted, "", now)
 	if s.timeout == 0 {
 		s.expires = now + int64(tombstoneForever)
 	} else {

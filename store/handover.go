@@ -96,6 +96,7 @@ func (st *Store) leave(sh *shard, s *session, to Peer, epoch uint64, now instant
 	sh.drop(s)
 	s.state, s.extra().to, s.epoch = moved, to, epoch
 	sh.owe(s, to.Node)
+	sh.note(s.key, EventGiven, to.Node, now.mono)
 	s.expires = now.mono + max(int64(movedNote), 4*int64(st.fetchTimeout))
 	sh.disk.sessionAfter(kept, s)
 }
@@ -138,6 +139,7 @@ func (h *Handover) Declined(v Version) {
 // conflict drops a held session because another node has a newer record of it. The shard is locked.
 func (st *Store) conflict(sh *shard, s *session, node string, v Version, now instant) {
 	st.conflicts.Add(1)
+	sh.note(s.key, EventOutdated, node, now.mono)
 	if st.lines.Allow() {
 		st.log.Warn("two nodes had a copy of one session; the older one, which is here, is dropped",
 			"session", KeyHash(s.key), "peer", node, "stamp", uint64(s.stamp), "newer", uint64(v.Stamp))
@@ -239,6 +241,7 @@ func (st *Store) promote(sh *shard, s *session, now instant) {
 		return
 	}
 	s.epoch++
+	sh.note(s.key, EventTakenBack, "", now.mono)
 	s.raise(st.jump(s.key, now))
 	s.floor, s.touched = s.cookie, false
 	if s.copies != nil {

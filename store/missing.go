@@ -165,6 +165,7 @@ func (st *Store) look(ctx context.Context, v *visit) (Answer, waiter) {
 func (st *Store) ask(ctx context.Context, sh *shard, q *inquiry, r *Request) {
 	ctx, cancel := detached(ctx)
 	defer cancel()
+	st.apps.add(r.Key)
 	for {
 		v := st.question(ctx, q)
 		if st.seeks(sh, q, v) {

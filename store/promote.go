@@ -35,6 +35,7 @@ func (st *Store) PromoteBackup(was Backup) bool {
 			st.conflict(sh, s, b.holder.Node, b.version(), now)
 		}
 	}
+	sh.note(s.key, EventPromoted, b.holder.Node, now.mono)
 	rec := b.record(now.mono)
 	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
 	sh.takeBackup(b)

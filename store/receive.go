@@ -106,6 +106,7 @@ func (st *Store) receiveOnce(from Peer, id HandoverID, rec Record, part int64) R
 		s.busy.to, s.busy.promises = Peer{}, nil
 	}
 	sh.hold(s)
+	sh.note(s.key, EventCame, from.Node, now.mono)
 	if st.inherit(s, &rec, from, now.mono); s.copies != nil {
 		st.tend(s, now.mono)
 	}

@@ -57,6 +57,7 @@ type Request struct {
 	Flags   int32  // Put: ExtraFlags
 	Body    []byte // Put: the store keeps it, and nobody changes it afterwards
 	Counted int64  // Put: bytes of Body that Store.Reserve counts; 0 when the store has taken it over, else for GiveBack
+	Client  uint16 // the TCP port that it comes from, on this machine; shown to people who look for a lock's owner
 }
 
 // Status is the outcome of a request.

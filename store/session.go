@@ -37,10 +37,12 @@ type session struct {
 	floor   int32
 	state   state
 	touched bool
-	owner   uint16 // of a note: for whom it is remembered, a number of claims; 0: for nobody in particular
-	saved   int64  // expires, as the journal has it; standsAsBackup
-	busy    *busy
-	copies  *copies // of a session, or a deletion, that others keep backups of
+	// whose: of a note, for whom it is remembered, a number of claims; 0: for nobody in particular. Of a session that is held here, the
+	// TCP port of the client that had its lock last; 0: not known.
+	whose  uint16
+	saved  int64 // expires, as the journal has it; standsAsBackup
+	busy   *busy
+	copies *copies // of a session, or a deletion, that others keep backups of
 }
 
 // busy is the part of a session that only those on the move need.
@@ -177,7 +179,7 @@ func (st *Store) perform(sh *shard, s *session, r *Request, now instant) Answer 
 		a.Timeout, a.Body = s.timeout, s.body
 		if r.Op == Acquire {
 			s.acquire(now)
-			a.Cookie = s.lock
+			a.Cookie, s.whose = s.lock, r.Client
 		}
 	case Release:
 		switch {

@@ -26,6 +26,7 @@ type shard struct {
 	keptBytes int64              // of their keys and bodies
 	recalled  int                // of them: sessions that an earlier run of this node held
 	disk      *disk              // nil: there is no journal
+	history   history
 	// abandoned: ended by the client. timedOut: ended by their own time.
 	abandoned, timedOut uint64
 
@@ -72,7 +73,7 @@ func (sh *shard) drop(s *session) {
 	sh.bytes -= s.size()
 	sh.room.used.Add(-int64(len(s.body)))
 	s.superseded()
-	s.body, s.lock = nil, 0
+	s.body, s.lock, s.whose = nil, 0, 0
 }
 
 // forget removes a key altogether.
@@ -91,6 +92,7 @@ func (st *Store) expire(sh *shard, s *session) {
 	}
 	if s.state == held {
 		sh.timedOut++
+		sh.note(s.key, EventExpired, "", s.expires)
 		sh.drop(s)
 	}
 	if b := s.busy; b != nil {

@@ -86,6 +86,7 @@ type Store struct {
 	heard       *heard
 	remnants    *remnants     // nil: there is no upstream
 	taken       atomic.Uint64 // sessions taken over from it
+	apps        apps
 	receipts    *receipts
 	doubts      doubts
 	handovers   atomic.Uint64 // running number of HandoverID
@@ -239,6 +240,8 @@ func (st *Store) create(sh *shard, s *session, r *Request, now instant) Answer {
 	sh.created++
 	sh.hold(s)
 	st.takeOver(r)
+	sh.note(s.key, EventCreated, "", now.mono)
+	st.apps.add(r.Key)
 	st.changed(s, now.mono)
 	return Answer{Stamp: s.stamp, Mark: sh.disk.session(s)}
 }
@@ -330,5 +333,8 @@ func (st *Store) Stats() Stats {
 // KeyHash is what logs show of a key: a session id is a secret.
 func KeyHash(key string) string {
 	sum := sha256.Sum256([]byte(key))
-	return hex.EncodeToString(sum[:4])
+	return hex.EncodeToString(sum[:keyHashBytes])
 }
+
+// keyHashBytes is how much of a key's SHA-256 is shown: enough to tell some million sessions apart, mostly.
+const keyHashBytes = 4
