@@ -22,6 +22,7 @@ type conn struct {
 	share  *share
 	answer store.Answer  // to the request in req
 	now    time.Duration // on the server's clock, just before the last write
+	opened time.Duration // on the server's clock
 	out    []byte        // the answer that is being written
 	two    [2][]byte     // its head and body, when they are not put together
 	pieces net.Buffers   // what of them is not written yet
@@ -40,7 +41,10 @@ func newConn(s *Server, nc net.Conn) *conn {
 		// Far enough back that the first answer sets a deadline.
 		writeSet: -answerTime,
 	}
-	c.req.aliases = s.aliases
+	c.req.aliases, c.opened = s.aliases, c.now
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		c.req.client = uint16(a.Port)
+	}
 	c.turn = newTurn(c)
 	c.in.reserve = func(n int64) bool { return s.store.Reserve(s.ctx, n) }
 	return c

@@ -13,17 +13,18 @@ type request struct {
 	key      []byte // the memory behind Key, used again by the next request
 	target   []byte // that key was decoded from; empty: it was not
 	aliases  *Aliases
-	length   int64 // of the body; -1: not said
-	expect   bool  // the client waits for "100 Continue"
-	last     bool  // the client wants the connection closed afterwards
-	foreign  bool  // a method that is none of ours
-	badTime  bool  // Timeout cannot be parsed or is out of range
-	badFlags bool  // ExtraFlags cannot be parsed
+	client   uint16 // the connection's port at the other end
+	length   int64  // of the body; -1: not said
+	expect   bool   // the client waits for "100 Continue"
+	last     bool   // the client wants the connection closed afterwards
+	foreign  bool   // a method that is none of ours
+	badTime  bool   // Timeout cannot be parsed or is out of range
+	badFlags bool   // ExtraFlags cannot be parsed
 }
 
 // reset makes r ready for the next head.
 func (r *request) reset() {
-	r.Request = store.Request{Cookie: store.NoCookie, Timeout: store.DefaultTimeout}
+	r.Request = store.Request{Cookie: store.NoCookie, Timeout: store.DefaultTimeout, Client: r.client}
 	r.length, r.expect, r.last = -1, false, false
 	r.foreign, r.badTime, r.badFlags = false, false, false
 }

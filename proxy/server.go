@@ -231,6 +231,20 @@ func (s *Server) Close() error {
 	return err
 }
 
+// ClientAt gives the address of the connection from a port that was open a time ago and is so still; "" for none. A port may
+// have come into other hands since.
+func (s *Server) ClientAt(port uint16, ago time.Duration) string {
+	then := s.now() - ago
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.req.client == port && c.opened <= then {
+			return remote(c.nc)
+		}
+	}
+	return ""
+}
+
 // closeQuietly closes a connection that is of no more use: whether the other side has already
 // done so changes nothing.
 func closeQuietly(nc net.Conn) { _ = nc.Close() }

@@ -309,7 +309,7 @@ func (m *Mesh) introduce(ctx context.Context, l *link) error {
 	}
 	err = writeFrame(control, kindHello, hello{Min: minVersion, Max: maxVersion, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
 		Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Generation: l.generation,
-		Number: m.Certs().DocumentNumber(), Issuer: m.config.Issuer != nil})
+		Number: m.Certs().DocumentNumber(), Issuer: m.config.Issuer != nil, Aliases: m.config.Aliases})
 	if err != nil {
 		return err
 	}
@@ -327,7 +327,11 @@ func (m *Mesh) introduce(ctx context.Context, l *link) error {
 		if w.Version < minVersion || w.Version > maxVersion {
 			return fmt.Errorf("%w: it chose version %d of the protocol", errFrame, w.Version)
 		}
+		if err := checkAliases(w.Aliases); err != nil {
+			return err
+		}
 		l.its.Store(w.Number)
+		l.aliases = w.Aliases
 		l.instance, l.holds, l.site, l.program, l.version = w.Instance, w.Holds, plain(w.Site), plain(w.Program), w.Version
 		return control.SetDeadline(time.Time{})
 	case kindRefuse:

@@ -40,6 +40,8 @@ import (
 //	want      document comes back
 //	certify   a request for a new certificate, to the issuer: certified comes back
 //	confirm   which document and certificate are in force there: confirmed comes back
+//	explain   what is known of a session: any number of traces come back, and then explained
+//	use       which application ids the web server there uses: used comes back
 //	via       the stream is for a node further on (via.go); what that one is to serve follows
 type kind uint8
 
@@ -75,6 +77,11 @@ const (
 	kindCertified
 	kindConfirm
 	kindConfirmed
+	kindExplain
+	kindTrace
+	kindExplained
+	kindUse
+	kindUsed
 	kindEnd // no kind: new ones come before it, with a line in since (versions.go)
 )
 
@@ -97,6 +104,7 @@ type hello struct {
 	Generation uint64 `cbor:"8,keyasint,omitempty"`
 	Number     uint64 `cbor:"9,keyasint,omitempty"`  // of the farm's document that is in force there; 0: none
 	Issuer     bool   `cbor:"10,keyasint,omitempty"` // the sender is the farm's issuer, and wants to hear an older document, too
+	Aliases    string `cbor:"11,keyasint,omitempty"` // digest of its aliases of application ids; "": it has none
 }
 
 // welcome accepts a hello.
@@ -108,6 +116,7 @@ type welcome struct {
 	Program  string `cbor:"6,keyasint,omitempty"`
 	Holds    bool   `cbor:"7,keyasint,omitempty"` // the sender holds sessions
 	Number   uint64 `cbor:"8,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
+	Aliases  string `cbor:"9,keyasint,omitempty"` // digest of its aliases of application ids; "": it has none
 }
 
 // refuse turns a hello down. The certificate was good; the reason is another.
@@ -136,6 +145,7 @@ type ping struct {
 	Program string `cbor:"5,keyasint,omitempty"` // version of the program
 	Reach   int    `cbor:"6,keyasint,omitempty"` // links to the farthest node that is up
 	Hops    int    `cbor:"7,keyasint,omitempty"` // over how many links its questions go
+	Aliases string `cbor:"8,keyasint,omitempty"` // digest of its aliases of application ids; Hops says whether it tells them
 }
 
 type question struct {

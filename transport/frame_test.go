@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/quic-go/quic-go"
+	"golang.org/x/time/rate"
 
 	"peerstate/certs"
 	"peerstate/store"
@@ -24,11 +25,11 @@ import (
 func frames() map[kind]any {
 	v := &version{Stamp: 1 << 60, Epoch: 3, Deleted: 5, Tombstone: true, Uninitialized: true}
 	return map[kind]any{
-		kindHello:   hello{Min: 1, Max: 2, Instance: 1<<64 - 1, Site: "london", Clock: -5, Program: "1.0", Number: 3, Issuer: true},
-		kindWelcome: welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1", Number: 4},
+		kindHello:   hello{Min: 1, Max: 2, Instance: 1<<64 - 1, Site: "london", Clock: -5, Program: "1.0", Number: 3, Issuer: true, Aliases: "00ff"},
+		kindWelcome: welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1", Number: 4, Aliases: "11ee"},
 		kindRefuse:  refuse{Code: refusedTwin, Text: "another live node is called web1", Instance: 9},
 		kindPing:    ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000, Number: 5},
-		kindPong:    ping{N: 1, Clock: 1, Program: "1.2", Reach: 2, Hops: 16},
+		kindPong:    ping{N: 1, Clock: 1, Program: "1.2", Reach: 2, Hops: 16, Aliases: "00ff"},
 		kindQuestion: question{Want: store.Create, Key: "/LM/W3SVC/1/ROOT(\xff\x00)/x", Within: time.Second, Wait: 5,
 			Number: 1 << 63, Hops: 16, Origin: "web3", Instance: 1<<64 - 1},
 		kindReply: reply{Kind: store.ReplyFound, Locked: true, Cookie: 5, LockAge: time.Hour, Node: "web1", Epoch: 8, Deleted: 9, Giver: 10, Number: 11,
@@ -46,7 +47,7 @@ func frames() map[kind]any {
 		kindKept:  kept{Count: 3, But: []keptBut{{Index: 2, Kind: store.KeepNewer}}},
 		kindNodes: nodeList{Nodes: []nodeInfo{{Name: "web5", Addr: "10.0.0.5:42425", Site: "paris", Up: true}}},
 		kindLinks: linkList{Node: "web6", Instance: 5, Version: 1 << 62, Links: []string{"web1", "web2"}, Left: true,
-			Cert: &certRef{Serial: "1f", IssuerKey: "2e", Key: "3d", Issued: -4, Expires: 1 << 62}, Number: 1<<64 - 1, Issuer: true, Trips: []uint32{12, 1<<32 - 1}, Program: "1.3"},
+			Cert: &certRef{Serial: "1f", IssuerKey: "2e", Key: "3d", Issued: -4, Expires: 1 << 62}, Number: 1<<64 - 1, Issuer: true, Trips: []uint32{12, 1<<32 - 1}, Program: "1.3", Aliases: "22dd"},
 		kindVia:       via{To: "web7", ToRun: 7, From: "web8", Instance: 8, Hops: 15},
 		kindDocument:  document{Size: 256 << 10},
 		kindWant:      want{Number: 6, Issuer: true},
@@ -54,6 +55,13 @@ func frames() map[kind]any {
 		kindCertified: certified{Certificate: []byte("DER"), Refused: "too many"},
 		kindConfirm:   confirmAsk{Nonce: make([]byte, 32)},
 		kindConfirmed: confirmed{Proof: []byte("proof"), Note: "its disk is full"},
+		kindExplain:   explainAsk{Key: "LM/W3SVC/1/ROOT(a=)/\xff", ID: "\xff", Hash: "0011aabb"},
+		kindTrace: trace{State: store.TraceMoved, Hash: "0011aabb", App: "LM/W3SVC/1/ROOT(a=)", Asked: true, OtherCase: true, Peer: "web1", Stamp: 1 << 62, Epoch: 2, Size: 3,
+			Timeout: 4, Left: 5, Uninitialized: true, Lock: 6, LockAge: 7, Waiting: 8, Since: 9, Copies: []traceCopy{{Node: "web2", Current: true}},
+			Events: []traceEvent{{What: store.EventGiven, Peer: "web3", Ago: 10}}, Client: &traceClient{Addr: "127.0.0.1:5", Open: true, Process: "w3wp.exe", PID: 11}},
+		kindExplained: explained{Up: time.Hour, Memory: time.Minute, More: true, Busy: true},
+		kindUse:       use{IDs: []string{"LM/W3SVC/1/ROOT(a=)", "LM/W3SVC/7/ROOT(b=)"}},
+		kindUsed:      used{Saw: []bool{true, false}},
 	}
 }
 
@@ -219,6 +227,14 @@ func checkAll(t *testing.T, header any) {
 		if h.check() == nil && (h.To == h.From || h.Hops < 0) {
 			t.Errorf("it passes: %+v", h)
 		}
+	case *trace:
+		if h.check() != nil {
+			return
+		}
+		got := h.of()
+		if strings.ContainsAny(got.App+got.Hash, "\n\r\x00\x1b") || got.Left < 0 || got.LockAge < 0 || got.Size < 0 || got.State > store.TraceLoaded || len(got.Copies) > mostTold {
+			t.Errorf("it passes: %+v", got)
+		}
 	case *answer:
 		if h.check() == nil && h.Status > store.Unknown {
 			t.Errorf("it passes: %+v", h)
@@ -276,6 +292,7 @@ func FuzzServe(f *testing.F) {
 	key := []byte(keyOf(987654321))
 	a.do(&store.Request{Op: store.Put, Key: key, Timeout: 20, Body: []byte("contents")})
 	lock := a.do(&store.Request{Op: store.Acquire, Key: key, Cookie: store.NoCookie}).Cookie
+	a.mesh.quota("b").knocks = rate.NewLimiter(rate.Inf, 1) // it is unlinked by nearly each input, and links again
 	p := &fuzzPeer{to: a.mesh.Addr().String(), snap: snap}
 	f.Cleanup(p.hangUp)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -100,6 +100,9 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 	default:
 		err = fmt.Errorf("%w: kind %d instead of a hello", errFrame, k)
 	}
+	if err == nil {
+		err = checkAliases(h.Aliases)
+	}
 	if err == nil && h.Generation > maxGeneration {
 		err = fmt.Errorf("%w: a link of generation %d", errFrame, h.Generation)
 	}
@@ -113,6 +116,7 @@ func (m *Mesh) greet(ctx context.Context, conn *quic.Conn) error {
 		return err
 	}
 	l.control, l.instance, l.holds, l.site, l.program, l.generation = control, h.Instance, h.Holds, plain(h.Site), plain(h.Program), h.Generation
+	l.aliases = h.Aliases
 	l.version = min(h.Max, maxVersion)
 	code, text := m.judge(ctx, l, h)
 	var old *link
@@ -159,7 +163,7 @@ func (m *Mesh) accept(l *link) (old *link, err error) {
 	defer l.mu.Unlock()
 	if old, err = m.install(l); err == nil || errors.Is(err, errUnconfirmed) {
 		l.send(kindWelcome, welcome{Version: l.version, Instance: m.config.Instance, Holds: m.store.Stats().Active > 0,
-			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Number: m.Certs().DocumentNumber()})
+			Site: m.config.Site, Clock: time.Now().UnixNano(), Program: m.config.Program, Number: m.Certs().DocumentNumber(), Aliases: m.config.Aliases})
 	}
 	return old, err
 }
@@ -171,7 +175,7 @@ func (m *Mesh) lookedAt(ctx context.Context, conn *quic.Conn, control *quic.Stre
 		return err
 	}
 	if err := writeFrame(control, kindPong, ping{N: p.N, Clock: time.Now().UnixNano(),
-		Program: m.config.Program, Reach: m.reaches(), Hops: m.config.MaxHops}); err != nil {
+		Program: m.config.Program, Reach: m.reaches(), Hops: m.config.MaxHops, Aliases: m.config.Aliases}); err != nil {
 		return err
 	}
 	select {

@@ -70,6 +70,8 @@ const (
 	refusedDocument  = "document"
 	refusedDoubt     = "doubt"
 	refusedDeletion  = "deletion"
+	refusedExplain   = "explain"
+	refusedUse       = "use"
 	refusedHello     = "hello"
 	refusedHandshake = "handshake"
 )
@@ -87,6 +89,8 @@ type quota struct {
 	lists     *rate.Limiter
 	hearsay   *rate.Limiter
 	documents *rate.Limiter
+	explains  *rate.Limiter
+	uses      *rate.Limiter
 	knocks    *rate.Limiter
 	bodies    *semaphore.Weighted
 	most      int64        // of bodies
@@ -124,6 +128,8 @@ func (m *Mesh) quota(name string) *quota {
 		lists:     rate.NewLimiter(listRate, listBurst),
 		hearsay:   rate.NewLimiter(hearsayRate, hearsayBurst),
 		documents: rate.NewLimiter(documentRate, documentBurst),
+		explains:  rate.NewLimiter(explainRate, explainBurst),
+		uses:      rate.NewLimiter(useRate, useBurst),
 		knocks:    rate.NewLimiter(knockRate, knockBurst),
 		asking:    newAsking(m.metrics.peerQuestions, name),
 	}

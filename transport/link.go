@@ -38,9 +38,10 @@ type link struct {
 	instance uint64
 	site     string
 	program  string
-	version  int  // of the protocol; see speaks
-	holds    bool // it held sessions when it was linked
-	dialled  bool // by this node
+	version  int    // of the protocol; see speaks
+	aliases  string // digest of its aliases of application ids
+	holds    bool   // it held sessions when it was linked
+	dialled  bool   // by this node
 	since    time.Time
 	control  *quic.Stream
 	streams  atomic.Int64 // that are open, in both directions

@@ -33,6 +33,7 @@ type linkList struct {
 	// they are; empty: not told.
 	Trips   []uint32 `cbor:"11,keyasint,omitempty"`
 	Program string   `cbor:"12,keyasint,omitempty"` // version of its program
+	Aliases string   `cbor:"13,keyasint,omitempty"` // digest of its aliases of application ids
 }
 
 // certRef is what tells a node's certificate from others, by its own word.
@@ -100,6 +101,9 @@ func (ll *linkList) check() error {
 	if len(ll.Trips) > 0 && len(ll.Trips) != len(ll.Links) {
 		return fmt.Errorf("%w: %d round-trip times of %d links", errFrame, len(ll.Trips), len(ll.Links))
 	}
+	if err := checkAliases(ll.Aliases); err != nil {
+		return err
+	}
 	return ll.Cert.check()
 }
 
@@ -111,9 +115,9 @@ type atlas struct {
 	again bool                 // they will be soon
 }
 
-func newAtlas(me string, instance uint64, issuer bool, program string) atlas {
-	return atlas{mine: linkList{Node: me, Instance: instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: issuer, Speaks: maxVersion,
-		Program: plain(program)},
+func newAtlas(me string, c *Config) atlas {
+	return atlas{mine: linkList{Node: me, Instance: c.Instance, Version: uint64(max(time.Now().UnixNano(), 0)), Issuer: c.Issuer != nil, Speaks: maxVersion,
+		Program: plain(c.Program), Aliases: c.Aliases},
 		lists: map[string]*linkList{}}
 }
 

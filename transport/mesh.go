@@ -52,7 +52,10 @@ type Config struct {
 	Placement    Placement     // where they should be
 	Manual       bool          // link only to Peers, and to whoever dials; otherwise to all nodes
 	MaxHops      int           // over how many links a question goes, at most 255; 0: 16
-	Log          *slog.Logger
+	// ClientOf tells who was at the other end of a connection from that port a time ago; nil: nobody knows.
+	ClientOf func(port uint16, ago time.Duration) Client
+	Aliases  string // digest of the aliases of application ids that are applied to keys here; "": there are none
+	Log      *slog.Logger
 	// calm is how often is done what is otherwise done each second or minute, for a test that goes on for a year.
 	calm time.Duration
 }
@@ -81,8 +84,10 @@ type Mesh struct {
 
 	certifying   certifying
 	rotating     rotating
-	certifyGates gates // for requests for certificates
-	confirmGates gates // and for proofs
+	certifyGates gates         // for requests for certificates
+	confirmGates gates         // and for proofs
+	explaining   chan struct{} // with room for one: whoever has put something in has all keys gone through for a peer
+	mistakes     mistakes
 
 	strangers *strangers
 	quotas    quotas
@@ -141,8 +146,9 @@ func New(config Config) (*Mesh, error) {
 	m.config.MaxHops = min(m.config.MaxHops, mostHops)
 	m.certs.Store(config.Certs)
 	m.agreed, m.word = map[string]bool{}, make(chan struct{})
-	m.atlas = newAtlas(m.me, config.Instance, config.Issuer != nil, config.Program)
+	m.atlas = newAtlas(m.me, &config)
 	m.strangers = newStrangers()
+	m.explaining = make(chan struct{}, 1)
 	m.certifying.busy = make(chan struct{}, 1)
 	m.rotating = newRotating()
 	if m.log == nil {
@@ -307,6 +313,7 @@ func (m *Mesh) tick() {
 			m.retime(links)
 			m.sweep()
 			m.watchQuestions()
+			m.reviewMistakes()
 		}
 		if n%10 == 0 {
 			m.writeAgain()
@@ -317,6 +324,7 @@ func (m *Mesh) tick() {
 		}
 		m.promoteOpen()
 		m.watchClock()
+		m.watchAliases()
 		m.watchPauses()
 	}
 }

@@ -52,6 +52,7 @@ type node struct {
 	left     uint64        // the run of it that has said good-bye
 	cut      bool          // it is revoked, and was not up since
 	direct   bool          // it had a link of its own once
+	strange  string        // how its aliases differ from this node's, as was said last
 }
 
 // node gives the entry of a name, made if need be. m.mu is held.
@@ -307,6 +308,7 @@ type PeerStatus struct {
 	Issuer   bool          // it is the farm's issuer
 	Offset   time.Duration // its clock minus this node's
 	Sessions int64         // that it holds
+	Aliases  string        // how its aliases of application ids differ from this node's; "": they do not, as far as is known
 }
 
 // Peers lists the nodes that are known and the configured addresses that never answered, by name.
@@ -317,6 +319,7 @@ func (m *Mesh) Peers() []PeerStatus {
 	for _, n := range m.nodes {
 		p := PeerStatus{Node: n.name, Site: n.site, Addr: n.addr, Program: n.program, State: n.state,
 			Since: n.since, Reason: n.reason, Cert: n.peer, Offset: n.offset, Sessions: n.sessions}
+		p.Aliases = m.strangeAliases(n)
 		if ll := m.atlas.lists[n.name]; ll != nil {
 			p.Document, p.Issuer = ll.Number, ll.Issuer
 			if n.link == nil && ll.Program != "" {

@@ -22,6 +22,8 @@ type Probed struct {
 	Program string // its version
 	Reach   int    // links from it to the farthest node that is up
 	Hops    int    // over how many links its questions go
+	Aliases string // digest of its aliases of application ids, as in Config
+	Tells   bool   // it tells all these
 }
 
 // Probe looks whether a node can be reached and accepts this node's certificate, without linking: it
@@ -90,8 +92,11 @@ func ask(ctx context.Context, conn *quic.Conn) (Probed, error) {
 		return Probed{}, err
 	}
 	rtt := time.Since(sent)
+	if err := checkAliases(pong.Aliases); err != nil {
+		return Probed{}, err
+	}
 	return Probed{RTT: rtt, Offset: time.Duration(pong.Clock - sent.Add(rtt/2).UnixNano()),
-		Program: plain(pong.Program), Reach: pong.Reach, Hops: pong.Hops}, nil
+		Program: plain(pong.Program), Reach: pong.Reach, Hops: pong.Hops, Aliases: pong.Aliases, Tells: pong.Hops > 0}, nil
 }
 
 // explain makes of a failed handshake what an operator can read.

@@ -29,7 +29,7 @@ func headers() map[kind]any {
 		kindSettle: settle{}, kindSettlement: settlement{}, kindGive: give{}, kindBye: bye{}, kindForget: forget{}, kindNodes: nodeList{},
 		kindKeep: keep{}, kindKept: kept{}, kindLeave: bye{}, kindLinks: linkList{}, kindVia: via{}, kindRenew: bye{}, kindDone: bye{},
 		kindDocument: document{}, kindWant: want{}, kindCertify: certify{}, kindCertified: certified{}, kindConfirm: confirmAsk{},
-		kindConfirmed: confirmed{},
+		kindConfirmed: confirmed{}, kindExplain: explainAsk{}, kindTrace: trace{}, kindExplained: explained{}, kindUse: use{}, kindUsed: used{},
 	}
 }
 

@@ -37,6 +37,10 @@ func (l *link) serve(s *stream) {
 			err = l.serveCertify(s, header)
 		case kindConfirm:
 			err = l.serveConfirm(s, header)
+		case kindExplain:
+			err = l.serveExplain(s, header)
+		case kindUse:
+			err = l.serveUse(s, header)
 		case kindVia:
 			err = l.serveVia(s, header)
 		case kindDocument:
@@ -119,6 +123,9 @@ func (l *link) serveQuestion(s *stream, header []byte) error {
 	paid.answered(q.Want, &rep)
 	if rep.TooMuch {
 		paid.refuse(refusedQuestion)
+	}
+	if rep.Kind == store.ReplyMissing {
+		l.mesh.compareIDs(origin.node.name, q.Key)
 	}
 	if rep.Kind == store.ReplyFound {
 		return l.handTo(origin, s, rep.Handover)
