@@ -52,6 +52,9 @@ func checkPeers(ctx context.Context, s *settings, r *runningSidecar) (all []find
 		all = append(all, mildly(found))
 	}
 	all = append(all, found...)
+	for _, p := range probed {
+		all = append(all, judgeAliases(s.AppAliases.Digest(), snap.Self().Node, p)...)
+	}
 	if r == nil || r.told == nil {
 		all = append(all, judgeProbed(s, snap.Self().Node, probed)...)
 	}

@@ -41,7 +41,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, stateDir), Issuer: n.issuer, Site: string(s.Site), Program: buildVersion(),
 		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody),
 		Backups: int(s.Backups), Placement: transport.Placement(s.Placement),
-		Manual: s.Mesh == meshManual, MaxHops: int(s.MaxHops), Log: n.log,
+		Manual: s.Mesh == meshManual, MaxHops: int(s.MaxHops), Aliases: s.AppAliases.Digest(), ClientOf: n.lockOwner, Log: n.log,
 	})
 	if err != nil {
 		if cerr := conn.Close(); cerr != nil {
@@ -75,7 +75,7 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 	}
 	for _, p := range n.mesh.Peers() {
 		peer := admin.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, State: string(p.State), Hops: p.Hops, Since: p.Since, Reason: p.Reason,
-			Document: p.Document, Issuer: p.Issuer, Rotation: rotationOf(n.mesh.Certs(), p.Cert, p.Document)}
+			Aliases: p.Aliases, Document: p.Document, Issuer: p.Issuer, Rotation: rotationOf(n.mesh.Certs(), p.Cert, p.Document)}
 		if p.RTT > 0 {
 			ms := float64(p.RTT.Microseconds()) / 1000
 			peer.RTTMillis = &ms
@@ -93,6 +93,9 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 			link.RTTMillis = &ms
 		}
 		st.Links = append(st.Links, link)
+	}
+	for _, k := range n.mesh.Mistakes() {
+		st.Mistakes = append(st.Mistakes, admin.Mistake{Applications: [2]string{"/" + k.IDs[0], "/" + k.IDs[1]}, Nodes: k.Nodes, Alias: k.Alias(), First: k.First, Last: k.Last})
 	}
 }
 
@@ -118,12 +121,18 @@ func (n *sidecar) farmMetrics(m *admin.Metrics) {
 func (n *sidecar) farmWarnings() (warnings []string) {
 	warnings = n.certificateWarnings()
 	for _, p := range n.mesh.Peers() {
+		if p.Aliases != "" {
+			warnings = append(warnings, fmt.Sprintf("peer %s keeps sessions under other keys: %s", p.Node, p.Aliases))
+		}
 		if p.State != transport.Up && p.State != transport.Connecting {
 			warnings = append(warnings, strings.TrimSpace(fmt.Sprintf("peer %s is %s: %s", cmp.Or(p.Node, p.Addr), p.State, p.Reason)))
 		}
 	}
 	if keepers := n.mesh.Keepers(); keepers < int(n.settings.Backups) {
 		warnings = append(warnings, fmt.Sprintf("each session should have %d backups on other nodes, and %d can keep any: a crash now may lose sessions", n.settings.Backups, keepers))
+	}
+	for _, k := range n.mesh.Mistakes() {
+		warnings = append(warnings, k.String())
 	}
 	if !n.store.Sure() {
 		warnings = append(warnings, "this process stood still, and compares its sessions with the other nodes before it serves them")

@@ -65,7 +65,7 @@ func (n *sidecar) commands() map[string]control.Handler {
 	return map[string]control.Handler{
 		"check": n.checkByCommand, "drain": n.drainByCommand, "forget": n.forgetByCommand,
 		"token": n.inviteByCommand, "renew": n.renewByCommand, "revoke": n.revokeByCommand, "unrevoke": n.unrevokeByCommand,
-		"rotate-ca": n.rotateByCommand, "certificates": n.certificatesByCommand, "status": n.statusByCommand,
+		"explain": n.explainByCommand, "rotate-ca": n.rotateByCommand, "certificates": n.certificatesByCommand, "status": n.statusByCommand,
 	}
 }
 

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
+
+	"peerstate/cmd/peerstate/control"
 )
 
 // TestMain lets the scripts call this test binary as peerstate, and looks for goroutines left behind.
@@ -53,6 +57,18 @@ func TestScripts(t *testing.T) {
 				}
 				if got != want {
 					ts.Fatalf("exit code %d, want %d", got, want)
+				}
+			},
+			// answers: waits until a sidecar answers at PEERSTATE_CONTROL.
+			"answers": func(ts *testscript.TestScript, _ bool, _ []string) {
+				for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+					err := control.Call(context.Background(), ts.Getenv("PEERSTATE_CONTROL"), "nothing", nil, nil)
+					switch {
+					case err == nil || !errors.Is(err, control.ErrNotRunning):
+						return // it answers
+					case time.Now().After(end):
+						ts.Fatalf("%v", err)
+					}
 				}
 			},
 		},

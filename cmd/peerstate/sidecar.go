@@ -38,6 +38,7 @@ type sidecar struct {
 	store    *store.Store
 	web      *proxy.Server
 	old      *upstream.Client     // the old state server that sessions are taken over from; nil: there is none
+	webPort  atomic.Int32         // that it listens on
 	waits    prometheus.Histogram // for locks
 	events   *admin.Events
 	history  *admin.History
@@ -207,6 +208,9 @@ func (n *sidecar) serveAdmin(l net.Listener, host string) {
 }
 
 func (n *sidecar) serveWeb(l net.Listener) {
+	if a, ok := l.Addr().(*net.TCPAddr); ok {
+		n.webPort.Store(int32(a.Port))
+	}
 	n.running.Go(func() {
 		if err := n.web.Serve(l); !errors.Is(err, proxy.ErrServerClosed) {
 			n.failed <- fmt.Errorf("serve the web server: %w", err)

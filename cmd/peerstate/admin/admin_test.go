@@ -134,11 +134,12 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 			Sessions: Sessions{Active: 1, Bytes: 2, Backups: 0}, Memory: Memory{Used: 400, Backups: 100, Limit: 512, Refusing: true}, Largest: []Large{{Hash: "1f2e3d4c", Bytes: 2}},
 			Peers: []Peer{
 				{Node: "tokyo", Site: "Tokyo", Addr: "10.0.0.7:42425", State: "up", RTTMillis: &rtt, Since: when,
-					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Rotation: "done", Issuer: true, Sessions: &sessions},
+					CertIssuer: "0a", CertSerial: "2b", CertExpires: &when, Document: 8, Rotation: "done", Issuer: true, Sessions: &sessions, Aliases: "it has none"},
 				{Addr: "10.0.0.8:42425", State: "connecting", Since: when, Reason: "no answer"},
 			},
 			Links:       []Link{{"london", "tokyo", &rtt}, {"paris", "tokyo", nil}},
 			Certificate: &Certificate{Node: "london", Issuer: "shop CA", IssuerKey: "0a", Serial: "1a", Expires: when, CAExpires: when, Document: 9, Rotation: "renew"},
+			Mistakes:    []Mistake{{[2]string{"/1(a)", "/7(b)"}, [2][]string{{"london"}, {"tokyo", "paris"}}, "/7(b)=/1(a)", when, when}},
 		}
 	}
 	const want = `{
@@ -148,13 +149,15 @@ func TestTheStatusHasTheNamesOfTheManual(t *testing.T) {
 		"largest": [{"hash": "1f2e3d4c", "bytes": 2}],
 		"peers": [
 			{"node": "tokyo", "site": "Tokyo", "addr": "10.0.0.7:42425", "state": "up", "rtt_ms": 1.5, "hops": 0, "since": "2026-01-02T03:04:05Z",
-			 "reason": "", "cert_issuer": "0a", "cert_serial": "2b", "cert_expires": "2026-01-02T03:04:05Z", "document": 8, "rotation": "done", "issuer": true, "sessions": 3},
+			 "reason": "", "cert_issuer": "0a", "cert_serial": "2b", "cert_expires": "2026-01-02T03:04:05Z", "document": 8, "rotation": "done", "issuer": true, "sessions": 3, "aliases": "it has none"},
 			{"node": "", "site": "", "addr": "10.0.0.8:42425", "state": "connecting", "rtt_ms": null, "hops": 0, "since": "2026-01-02T03:04:05Z",
-			 "reason": "no answer", "cert_issuer": "", "cert_serial": "", "cert_expires": null, "document": 0, "rotation": "", "issuer": false, "sessions": null}
+			 "reason": "no answer", "cert_issuer": "", "cert_serial": "", "cert_expires": null, "document": 0, "rotation": "", "issuer": false, "sessions": null, "aliases": ""}
 		],
 		"links": [{"a": "london", "b": "tokyo", "rtt_ms": 1.5}, {"a": "paris", "b": "tokyo", "rtt_ms": null}],
 		"certificate": {"node": "london", "issuer": "shop CA", "issuer_key": "0a", "serial": "1a", "expires": "2026-01-02T03:04:05Z",
-			"ca_expires": "2026-01-02T03:04:05Z", "document": 9, "rotation": "renew"}
+			"ca_expires": "2026-01-02T03:04:05Z", "document": 9, "rotation": "renew"},
+		"mistakes": [{"applications": ["/1(a)", "/7(b)"], "nodes": [["london"], ["tokyo", "paris"]], "alias": "/7(b)=/1(a)",
+			"first": "2026-01-02T03:04:05Z", "last": "2026-01-02T03:04:05Z"}]
 	}`
 	r := ask(t, s, "GET", "localhost", "/api/status")
 	if ct := r.Header.Get("Content-Type"); ct != "application/json" {

@@ -19,6 +19,16 @@ type Status struct {
 	Peers         []Peer       `json:"peers"`
 	Links         []Link       `json:"links"`       // of the farm, as far as this node can see it
 	Certificate   *Certificate `json:"certificate"` // nil: stand-alone
+	Mistakes      []Mistake    `json:"mistakes"`
+}
+
+// Mistake is a pair of application ids that seem to be one application, on different nodes.
+type Mistake struct {
+	Applications [2]string   `json:"applications"` // with their hashes
+	Nodes        [2][]string `json:"nodes"`        // on which each is used
+	Alias        string      `json:"alias"`        // for PEERSTATE_APP_ALIASES, if they are one
+	First        time.Time   `json:"first"`        // when it showed
+	Last         time.Time   `json:"last"`
 }
 
 // Sessions are those that this node holds.
@@ -59,6 +69,7 @@ type Peer struct {
 	Rotation    string     `json:"rotation"` // how far it is while the CA is replaced: behind, old certificate, done; empty: it is not
 	Issuer      bool       `json:"issuer"`   // it is the farm's issuer
 	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said
+	Aliases     string     `json:"aliases"`  // how its PEERSTATE_APP_ALIASES differ from this node's; empty: they do not, as far as is known
 }
 
 // Link is one between two nodes, reported by both. Its peers may be any two nodes.
@@ -90,6 +101,9 @@ func (s *Status) complete() {
 	}
 	if s.Links == nil {
 		s.Links = []Link{}
+	}
+	if s.Mistakes == nil {
+		s.Mistakes = []Mistake{}
 	}
 }
 

@@ -331,8 +331,13 @@ func (n *node) dial() (*web, error) {
 
 // request sends one request and reads its answer.
 func (w *web) request(method, id, body string, header ...string) (answer, error) {
+	return w.under("%2fLM%2fW3SVC%2f1%2fROOT(aGFzaA%3d%3d)%2f", method, id, body, header...)
+}
+
+// under is request for another application.
+func (w *web) under(application, method, id, body string, header ...string) (answer, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %%2fLM%%2fW3SVC%%2f1%%2fROOT(aGFzaA%%3d%%3d)%%2f%s HTTP/1.1\r\nHost: localhost\r\n", method, id)
+	fmt.Fprintf(&b, "%s %s%s HTTP/1.1\r\nHost: localhost\r\n", method, application, id)
 	for _, h := range header {
 		b.WriteString(h + "\r\n")
 	}
