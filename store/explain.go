@@ -184,7 +184,7 @@ func (st *Store) traces(key string, l *Lookup) (all []Trace) {
 			return
 		}
 		blank.Events = append(blank.Events, TraceEvent{What: h.what, Peer: h.peer, Ago: time.Duration(now - h.at)})
-		if h.what == EventCreated || h.what == EventCame || h.what == EventPromoted || h.what == EventTakenBack {
+		if h.what == EventCreated || h.what == EventCame || h.what == EventPromoted || h.what == EventTakenBack || h.what == EventTakenOver {
 			since = max(h.at, 1)
 		}
 	})

@@ -13,6 +13,7 @@ const (
 	EventDeleted                    // by a client, here or elsewhere
 	EventExpired                    // nobody asked for it in time
 	EventOutdated                   // another node has a newer record of it
+	EventTakenOver                  // from an old state server
 )
 
 // history is what became of a shard's sessions lately: for people who ask (see [Store.Explain]), and for nothing else.

@@ -124,6 +124,7 @@ func (st *Store) takeIn(sh *shard, q *inquiry, a *Answer, begun int64) (stored, 
 	s.busy.to, s.busy.promises = Peer{}, nil
 	s.renew(now.mono)
 	sh.hold(s)
+	sh.note(s.key, EventTakenOver, "", now.mono)
 	st.taken.Add(1)
 	st.changed(s, now.mono)
 	mark := sh.disk.session(s)

@@ -311,7 +311,7 @@ func (t *trace) check() error {
 	bad := func(name string) bool { return certs.ValidName(name) != nil }
 	if t.State > store.TraceLoaded || len(t.App) > maxKey || len(t.Hash) > maxRef || len(t.Copies) > mostTold || len(t.Events) > mostTold ||
 		t.Peer != "" && bad(t.Peer) || slices.ContainsFunc(t.Copies, func(c traceCopy) bool { return bad(c.Node) }) ||
-		slices.ContainsFunc(t.Events, func(e traceEvent) bool { return e.Peer != "" && bad(e.Peer) || e.What > store.EventOutdated }) {
+		slices.ContainsFunc(t.Events, func(e traceEvent) bool { return e.Peer != "" && bad(e.Peer) || e.What > store.EventTakenOver }) {
 		return fmt.Errorf("%w: a trace in state %d, with %d copies and %d events", errFrame, t.State, len(t.Copies), len(t.Events))
 	}
 	return nil

@@ -96,7 +96,7 @@ func TestThePageOfASessionThatIsThere(t *testing.T) {
 	})
 	wantPage(t, page(store.Lookup{ID: explainID}, account("tokyo", giver), account("london", holder),
 		account("paris", traced(store.TraceBackup, func(x *transport.Trace) { x.Peer = "london" })),
-		account("oslo", traced(store.TraceBackup, func(x *transport.Trace) { x.Peer, x.Stamp = "tokyo", 5 })),
+		account("oslo", traced(store.TraceBackup, func(x *transport.Trace) { x.Peer, x.Stamp = "tokyo", firstStamp })),
 		notAsked("rome", transport.Up, "its release is too old to be asked")), `
 Session 5f1d03aa, of the application /LM/W3SVC/1/ROOT(a=)
 

@@ -176,7 +176,8 @@ func eventText(e *explainedEvent, now time.Time, zone *time.Location) string {
 		"promoted":   "%[1]s made its backup the session, as %[2]s was gone",
 		"taken_back": "%[1]s serves it again: it was on its way to a node that was gone",
 		"deleted":    "deleted, as %[1]s remembers", "expired": "expired on %[1]s",
-		"outdated": "%[1]s dropped its copy, as %[2]s had a newer one",
+		"taken_over": "%[1]s took it over from the old state server",
+		"outdated":   "%[1]s dropped its copy, as %[2]s had a newer one",
 	}[e.What]
 	if strings.Contains(text, "%[2]s") {
 		text = fmt.Sprintf(text, e.Node, e.Peer)

@@ -86,7 +86,7 @@ type explainedEvent struct {
 
 var eventNames = map[store.Event]string{
 	store.EventCreated: "created", store.EventCame: "came", store.EventGiven: "given", store.EventPromoted: "promoted", store.EventTakenBack: "taken_back",
-	store.EventDeleted: "deleted", store.EventExpired: "expired", store.EventOutdated: "outdated",
+	store.EventDeleted: "deleted", store.EventExpired: "expired", store.EventOutdated: "outdated", store.EventTakenOver: "taken_over",
 }
 
 // liveStates are those in which there is a session, the best first.
@@ -167,7 +167,7 @@ func (s *explainedSession) add(a *transport.Account, t *transport.Trace, now tim
 	}
 	s.State, s.Holder, s.To, s.Since, s.Before, s.Lock, s.Ends, s.Wrote = state, "", "", nil, false, nil, nil, nil
 	s.Wait, s.Size, s.Mins, s.New, s.Epoch = t.Waiting, t.Size, t.Timeout, t.Uninitialized, t.Epoch
-	if t.Stamp != 0 {
+	if t.Stamp >= firstStamp { // of what comes from an old state server it is not known
 		wrote := time.Unix(0, int64(t.Stamp))
 		s.Wrote = &wrote
 	}
@@ -196,6 +196,9 @@ func (s *explainedSession) add(a *transport.Account, t *transport.Trace, now tim
 		}
 	}
 }
+
+// firstStamp is before any write of this program.
+const firstStamp = store.Stamp(1e18) // in 2001
 
 // oneMoment is how far apart two nodes may put the same event: the time that their answers were on their way.
 const oneMoment = 5 * time.Second
