@@ -90,10 +90,10 @@ func (st *Store) TuneGC(ctx context.Context) {
 			if time.Since(last) < busyWithin {
 				share = min(2*share, busyShare)
 			}
-			last, held = time.Now(), st.Stats().Bytes
+			last, held = time.Now(), st.room.used.Load()
 		case <-calm.C:
 			share = calmShare
-			if held-st.Stats().Bytes > headroomUsual {
+			if held-st.room.used.Load() > headroomUsual {
 				runtime.GC()
 			}
 		}
