@@ -56,3 +56,47 @@ func TestTheLevelDecidesWhatIsLogged(t *testing.T) {
 		}
 	}
 }
+
+func TestALogFileIsMadeWithItsDirectoryAndTakesUpWhereItWas(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "log", "peerstate.log")
+	for range 2 {
+		log, closeLog, err := openLog(file, mustSettings(t, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("an event")
+		if err := closeLog(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || strings.Count(string(text), "an event") != 2 {
+		t.Errorf("it holds %q, %v", text, err)
+	}
+}
+
+func TestALogFileThatCannotBeWrittenIsSaidAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	if _, _, err := openLog(dir, mustSettings(t, "")); err == nil || !strings.Contains(err.Error(), "--log-file") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAFullLogFileIsPutAside(t *testing.T) {
+	dir := t.TempDir()
+	log, closeLog, err := openLog(filepath.Join(dir, "peerstate.log"), mustSettings(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Repeat("x", 1<<20)
+	for range logSize + 1 {
+		log.Info(line)
+	}
+	if err := closeLog(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil || len(files) != 2 {
+		t.Errorf("the files are %v, %v", files, err)
+	}
+}

@@ -88,7 +88,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.`,
 		return unknownCommand(cmd, args[0])
 	}
 	root.SetVersionTemplate(versionText())
-	root.AddCommand(serve, checkCommand(), configCommand(), statusCommand(), explainCommand(), drainCommand(), forgetCommand(), certCommand(), joinCommand(), relayCommand(), replayCommand(), benchCommand(), versionCommand())
+	root.AddCommand(serve, checkCommand(), configCommand(), statusCommand(), explainCommand(), drainCommand(), forgetCommand(), certCommand(), joinCommand(), relayCommand(), replayCommand(), benchCommand(), serviceCommand(), versionCommand())
 	return root
 }
 

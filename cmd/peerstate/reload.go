@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/service"
 )
 
 // watchCertificates puts changed certificate files in force while the node runs: when they change, and at
@@ -26,6 +27,8 @@ func (n *sidecar) watchCertificates(kick <-chan struct{}) {
 // reloadCertificates reads the files, and puts what they hold in force if it can be used. If not, what was read
 // before stays, and the operator is told until the files are mended.
 func (n *sidecar) reloadCertificates() {
+	n.system.Report(service.Reloading)
+	defer n.system.Report(service.Ready)
 	err := n.mesh.UpdateCerts(func(now *certs.Snapshot) (*certs.Snapshot, error) {
 		fresh, err := certs.Reload(n.settings.CertDir, now, time.Now())
 		if fresh == nil || fresh.Same(now) {

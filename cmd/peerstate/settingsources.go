@@ -11,11 +11,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"peerstate/cmd/peerstate/service"
 )
 
 // sources is where values come from: the environment first, then one file of NAME=value lines. That
-// is the file of --env-file, or without one the file peerstate.env beside the program, if there is
-// one: so a service needs no command line, and check and config see what the service sees.
+// is the file of --env-file, or without one the file peerstate.env beside the program, or else the file of
+// the installed service, if there is one: so check and config see what the service sees.
 type sources struct {
 	byName   map[string]sourced // full names
 	warnings []string
@@ -31,14 +33,23 @@ const besideName = "peerstate.env"
 
 // envFileFlag gives a command its --env-file. Read the settings with the function that it returns.
 func envFileFlag(cmd *cobra.Command) func() (*settings, error) {
-	file := cmd.Flags().String("env-file", "", "`file` of NAME=value lines, for settings that the environment does not have (default: "+besideName+" beside the program, if there is one)")
+	file := cmd.Flags().String("env-file", "", "`file` of NAME=value lines, for settings that the environment does not have (default: "+besideName+" beside the program, or that of the installed service, if there is one)")
 	return func() (*settings, error) {
-		values, err := readSources(*file, besideProgram(), os.Environ())
+		values, err := readSources(*file, usualFile(), os.Environ())
 		if err != nil {
 			return nil, usage("%w", err)
 		}
 		return newSettings(values)
 	}
+}
+
+// usualFile is where the settings are without --env-file.
+func usualFile() string {
+	beside := besideProgram()
+	if _, err := os.Stat(beside); err == nil {
+		return beside
+	}
+	return service.Defaults().Env
 }
 
 // besideProgram is the path of the file beside the program, or "" if the program does not know where

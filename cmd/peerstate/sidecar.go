@@ -16,6 +16,7 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/service"
 	"peerstate/proxy"
 	"peerstate/proxy/upstream"
 	"peerstate/store"
@@ -25,6 +26,7 @@ import (
 // sidecar is a running node: the parts, put together.
 type sidecar struct {
 	settings *settings
+	system   service.Supervisor
 	log      *slog.Logger
 	name     string // of the node
 	started  time.Time
@@ -65,8 +67,13 @@ const (
 // answer than ASP.NET does.
 const shutdownTimeout = stateNetworkTimeout
 
-// serve runs a sidecar until ctx is done, which is no error, or a part of it fails.
+// serve runs a sidecar that nobody supervises.
 func serve(ctx context.Context, s *settings, log *slog.Logger) error {
+	return supervised(ctx, s, log, service.Alone{})
+}
+
+// supervised runs a sidecar until ctx is done, which is no error, or a part of it fails.
+func supervised(ctx context.Context, s *settings, log *slog.Logger, system service.Supervisor) error {
 	kick, stopKicks := onHangUp(log)
 	defer stopKicks()
 	events := new(admin.Events)
@@ -75,7 +82,7 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("find out this machine's name: %w", err)
 	}
-	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 4), told: make(chan struct{}), waits: newLockWaits(), events: events}
+	n := &sidecar{settings: s, log: log, name: host, started: time.Now(), instance: transport.NewInstance(), failed: make(chan error, 4), told: make(chan struct{}), waits: newLockWaits(), events: events, system: system}
 	if s.CertDir != "" {
 		if n.certs, err = loadCertificates(s); err != nil {
 			return err
@@ -85,6 +92,8 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 	n.enter(starting)
 	err = n.start(ctx, host, kick)
 	if err == nil {
+		system.Report(service.Ready)
+		system.Watch(func() { n.store.Stats() }) // which takes all its locks in turn
 		select {
 		case <-ctx.Done():
 			log.Info("stopping")
@@ -94,6 +103,7 @@ func serve(ctx context.Context, s *settings, log *slog.Logger) error {
 			log.Error("stopping, as a part has failed", "error", err)
 		}
 	}
+	system.Report(service.Stopping)
 	if n.store != nil && s.OnStop != onStopKeep {
 		if derr := n.drain(func(transport.DrainProgress) {}); derr != nil {
 			log.Error("sessions are left behind", "error", derr)

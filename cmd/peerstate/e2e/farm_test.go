@@ -133,16 +133,23 @@ func (n *node) commandFor(args ...string) *exec.Cmd {
 	return c
 }
 
-// freeUDP picks an address that nothing else uses just now.
+// freeUDP picks an address that nothing else uses just now, and no other test has been given.
 func freeUDP(t testing.TB) string {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := c.LocalAddr().String()
+		c.Close()
+		if _, taken := given.LoadOrStore(addr, true); !taken {
+			return addr
+		}
 	}
-	defer c.Close()
-	return c.LocalAddr().String()
 }
+
+var given sync.Map // addresses that freeUDP has picked
 
 var readyLine = regexp.MustCompile(`\bready node=.*`)
 
