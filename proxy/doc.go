@@ -19,7 +19,8 @@
 // logged (metrics.go).
 //
 // The packages below it stand on the other side of the protocol: relay between a web server and any state server,
-// replay as a web server's double with a recording of the relay, wire as what both know of messages.
+// replay as a web server's double with a recording of the relay, upstream as the client of an old state server whose sessions
+// are taken over, and wire as what all of them know of messages.
 //
 // # Choices
 //
