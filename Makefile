@@ -13,7 +13,7 @@ KIND     ?= all
 SIZES    ?= 3,10,30,100
 
 .DEFAULT_GOAL := build
-.PHONY: build run test format vet lint race windows bench simulate fuzz
+.PHONY: build run test format vet lint race windows release bench simulate fuzz
 
 # bin/peerstate.
 build:
@@ -49,6 +49,11 @@ race:
 windows:
 	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/peerstate.exe ./cmd/peerstate
 	@GO='$(GO)' cmd/peerstate/e2e/wine/run
+
+# Archives for all systems in bin/release, with checksums and the lists of modules (SBOM). Whoever builds the same
+# commit with the same Go gets the same bytes.
+release:
+	@$(GO) run ./cmd/release -out bin/release
 
 # The benchmarks; BENCH= chooses some by a regular expression.
 bench:

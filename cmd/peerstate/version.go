@@ -8,8 +8,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (see the Makefile); a plain "go build" or "go install" leaves it empty.
-var version string
+// These are set by the linker (see the Makefile and cmd/release); a plain "go build" or "go install" leaves them empty.
+var (
+	version string
+	commit  string
+	built   string // when the commit was made, which is the same whoever builds it
+)
 
 // buildVersion is the version of this program, for people, pages and metrics. Never empty.
 func buildVersion() string {
@@ -24,31 +28,50 @@ func buildVersion() string {
 
 // buildCommit is the commit it was built from, as the go command recorded it.
 func buildCommit() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
 	}
-	commit, modified := "unknown", ""
+	revision, modified := "unknown", ""
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision":
-			commit = s.Value
+			revision = s.Value
 		case s.Key == "vcs.modified" && s.Value == "true":
 			modified = " with changes"
 		}
 	}
-	return commit + modified
+	return revision + modified
+}
+
+// buildTime is when the commit was made that it was built from: " of TIME", or "".
+func buildTime() string {
+	when := built
+	if info, ok := debug.ReadBuildInfo(); ok && when == "" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				when = s.Value
+			}
+		}
+	}
+	if when == "" {
+		return ""
+	}
+	return " of " + when
 }
 
 func versionText() string {
-	return fmt.Sprintf("peerstate %s\ncommit %s\n%s %s/%s\n",
-		buildVersion(), buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("peerstate %s\ncommit %s%s\n%s %s/%s\n",
+		buildVersion(), buildCommit(), buildTime(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Print version, commit and Go version",
+		Short:   "Print version, commit with its time, and Go version",
 		Example: "  peerstate version",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
