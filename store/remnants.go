@@ -17,6 +17,9 @@ type remnant struct {
 	again  int64        // not before then (monotonic ns)
 }
 
+// suspected: this run has not taken it over, and the old server hardly ever has it.
+func (r remnant) suspected() bool { return r.cookie == NoCookie }
+
 // remnants are deleted at the old server, as soon as the sessions are safe here, until it says that they are gone. Nothing of
 // them is taken over again meanwhile. If this node is killed before, whoever promotes a session from a backup or a journal
 // deletes what is left. One that has moved on to another node by then stays there, locked, until its time is over there: that
@@ -32,11 +35,12 @@ type remnants struct {
 	mu   sync.Mutex
 	over bool // nothing is started any more
 	by   map[string]remnant
+	sure int           // of by: those that are not only suspected
 	more chan struct{} // with room for one
 }
 
 const (
-	// remnantsMost is how many there may be before no further session is taken over. There are so many only if the
+	// remnantsMost is how many of those taken over there may be before no further session is taken over. There are so many only if the
 	// sessions cannot be made safe, or the old server does not delete.
 	remnantsMost = 200_000
 	// remnantsAtOnce is how many are deleted at a time.
@@ -58,12 +62,25 @@ func newRemnants(st *Store) *remnants {
 // add remembers a remnant.
 func (m *remnants) add(key string, r remnant) {
 	m.mu.Lock()
+	m.remove(key)
 	m.by[key] = r
+	if !r.suspected() {
+		m.sure++
+	}
 	m.mu.Unlock()
 	select {
 	case m.more <- struct{}{}:
 	default: // it is told already
 	}
+}
+
+// remove forgets a remnant, if there is one. m.mu is held.
+func (m *remnants) remove(key string) {
+	r, ok := m.by[key]
+	if ok && !r.suspected() {
+		m.sure--
+	}
+	delete(m.by, key)
 }
 
 // suspect remembers a session that is held here, and that an earlier run, or another node, may have taken over and not
@@ -98,8 +115,13 @@ func (m *remnants) count() int {
 	return len(m.by)
 }
 
-// full tells that nothing more is to be taken over.
-func (m *remnants) full() bool { return m.count() >= remnantsMost }
+// full tells that nothing more is to be taken over. Those that are only suspected do not count: after a restart, or when a node
+// is lost, that is every session, and others must be found meanwhile.
+func (m *remnants) full() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sure >= remnantsMost
+}
 
 // run deletes remnants until the store is closed.
 func (m *remnants) run() {
@@ -238,7 +260,7 @@ func (m *remnants) drop(ctx context.Context, key string) {
 				m.dropped.Add(1)
 			}
 			m.mu.Lock()
-			delete(m.by, key)
+			m.remove(key)
 			m.mu.Unlock()
 			return
 		}

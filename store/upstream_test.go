@@ -560,21 +560,30 @@ func TestNothingIsTakenOverThatCouldNotBeDeleted(t *testing.T) {
 	migrating(t, []string{"n1"}, func(t *testing.T, old *oldServer, net *network) {
 		st := net.nodes[0].Store
 		old.on(func(op Op) fate { return fate{lost: op == Delete} })
-		keys := make([]string, 0, remnantsMost)
-		for i := range remnantsMost {
-			keys = append(keys, string(rune('0'+i%70))+time.Duration(i).String())
-		}
-		st.remnants.mu.Lock()
-		for _, key := range keys {
-			st.remnants.by[key] = remnant{again: 1 << 62}
-		}
-		st.remnants.mu.Unlock()
+		manyRemnants(st, 0)
 		mustBe(t, "read", net.nodes[0].get("a"), Unknown, "")
 		mustBe(t, "write", net.nodes[0].put("a", "x", 3), Unknown, "")
 		st.remnants.mu.Lock()
-		clear(st.remnants.by)
+		for key := range st.remnants.by {
+			st.remnants.remove(key)
+		}
 		st.remnants.mu.Unlock()
 		mustBe(t, "read", net.nodes[0].get("a"), OK, "old a")
+	})
+}
+
+// manyRemnants gives a store so many that nothing is taken over any more, unless the cookie says that they are only suspected.
+func manyRemnants(st *Store, cookie int32) {
+	for i := range remnantsMost {
+		st.remnants.add(string(rune('0'+i%70))+time.Duration(i).String(), remnant{cookie: cookie, again: 1 << 62})
+	}
+}
+
+func TestSessionsThatAreOnlySuspectedToBeAtTheOldServerKeepNoneFromBeingTakenOver(t *testing.T) {
+	migrating(t, []string{"n1"}, func(t *testing.T, _ *oldServer, net *network) {
+		manyRemnants(net.nodes[0].Store, NoCookie) // as after the start of a node with very many sessions in its journal
+		mustBe(t, "read", net.nodes[0].get("a"), OK, "old a")
+		mustBe(t, "read what is nowhere", net.nodes[0].get("x"), NotFound, "")
 	})
 }
 
