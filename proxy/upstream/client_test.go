@@ -189,6 +189,24 @@ func TestACancelledRequestIsNotTheServersFault(t *testing.T) {
 	}
 }
 
+// ended is a context that ends when the answer is there, and is noticed after it.
+type ended struct{ context.Context }
+
+func (ended) Err() error { return context.Canceled }
+
+func TestAConnectionIsNotUsedAgainThatMayYetBeInterrupted(t *testing.T) {
+	s, c := start(t)
+	a, err := c.Do(ended{context.WithoutCancel(t.Context())}, &store.Request{Op: store.Get, Key: []byte(key), Cookie: store.NoCookie})
+	if err != nil || a.Status != store.NotFound {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	do(t, c, store.Request{Op: store.Get})
+	do(t, c, store.Request{Op: store.Get})
+	if n := s.Dialled(); n != 2 {
+		t.Errorf("%d connections for three requests", n)
+	}
+}
+
 func TestAWatchFindsOutByItself(t *testing.T) {
 	s, c := start(t)
 	s.On(func(store.Op) aspnetstate.Fate { return aspnetstate.Fate{Lost: true} })

@@ -27,7 +27,8 @@ func (c *Client) do(ctx context.Context, r *store.Request) (store.Answer, error)
 		return store.Answer{}, fmt.Errorf("connect to the old state server %s: %w", c.addr, err)
 	}
 	got, err := conn.Exchange(ctx, r.Op == store.Head, head(r), r.Body)
-	c.put(conn, err != nil)
+	// If ctx has ended just now, what interrupts the connection for it may do so only when the next request is under way.
+	c.put(conn, err != nil || ctx.Err() != nil)
 	var a store.Answer
 	if err == nil {
 		a, err = understand(r.Op, got)
