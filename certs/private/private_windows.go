@@ -83,6 +83,40 @@ func MakeDir(dir string) error {
 	return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 }
 
+// Trusted is an error if a directory belongs to somebody who is neither the current user, SYSTEM, the administrators nor the
+// service: every user can make one below C:\ProgramData, and then decides who reads and writes what comes to be in it.
+func Trusted(dir string) error {
+	d, err := windows.GetNamedSecurityInfo(dir, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return fmt.Errorf("find out to whom %s belongs: %w", dir, err)
+	}
+	owner, _, err := d.Owner()
+	if err != nil {
+		return fmt.Errorf("find out to whom %s belongs: %w", dir, err)
+	}
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return fmt.Errorf("find out the current user: %w", err)
+	}
+	if owner.Equals(user.User.Sid) || mayOwn(owner) {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to %s, who could read and write what the service keeps there: move it away, and try again", dir, nameOf(owner))
+}
+
+func mayOwn(owner *windows.SID) bool {
+	return owner.IsWellKnown(windows.WinLocalSystemSid) || owner.IsWellKnown(windows.WinBuiltinAdministratorsSid) || owner.String() == ServiceSID
+}
+
+// nameOf is an account's name, or its number if it has none.
+func nameOf(sid *windows.SID) string {
+	account, domain, _, err := sid.LookupAccount("")
+	if err != nil {
+		return sid.String()
+	}
+	return domain + `\` + account
+}
+
 // SyncDir does nothing: Windows has no way to force a directory to disk, and NTFS keeps a journal of
 // renames.
 func SyncDir(string) error { return nil }

@@ -34,3 +34,28 @@ func TestTheServicesAccountHasTheNumberThatWindowsMakesFromItsName(t *testing.T)
 		t.Error(err)
 	}
 }
+
+func TestADirectoryOfTheCurrentUserIsTrusted(t *testing.T) {
+	if err := Trusted(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOnlyWhoAdministersTheMachineMayOwnTheServicesDirectory(t *testing.T) {
+	for sid, want := range map[string]bool{
+		"S-1-5-18":     true, // SYSTEM
+		"S-1-5-32-544": true, // the administrators
+		ServiceSID:     true,
+		"S-1-5-32-545": false, // the users
+		"S-1-5-11":     false, // whoever has logged in
+		"S-1-5-21-1004336348-1177238915-682003330-1001": false,
+	} {
+		owner, err := windows.StringToSid(sid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := mayOwn(owner); got != want {
+			t.Errorf("%s: %v", sid, got)
+		}
+	}
+}

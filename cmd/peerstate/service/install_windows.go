@@ -47,6 +47,9 @@ func Install(_ context.Context, p Place) (err error) {
 	if err := private.MakeDir(p.Data); err != nil {
 		return fmt.Errorf("make the service's directory: %w", err)
 	}
+	if err := private.Trusted(p.Data); err != nil {
+		return err
+	}
 	s, err := m.CreateService(Name, p.Program, mgr.Config{
 		StartType: mgr.StartAutomatic, ErrorControl: mgr.ErrorNormal, ServiceStartName: p.Account,
 		DisplayName: Name, Description: description,
