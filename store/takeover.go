@@ -108,7 +108,7 @@ func (st *Store) takeIn(sh *shard, q *inquiry, a *Answer, begun int64) (stored, 
 	if now.mono-begun > takeInMost || !st.sureAt(now) || st.leaving.Load() {
 		return false, false // the process has stood still, and another node may have broken the lock since; or it takes nothing in any more
 	}
-	if sh.backup(s.key, now.mono) != nil {
+	if s.state != absent || s.deleted != 0 || sh.backup(s.key, now.mono) != nil {
 		return false, false // the farm has had it, so that this is a remnant
 	}
 	if !st.room.fits(int64(len(a.Body)), 0, asideFetched) {

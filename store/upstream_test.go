@@ -449,6 +449,27 @@ func TestWhatHasEndedInTheFarmIsNotTakenAgain(t *testing.T) {
 	})
 }
 
+// A page may have begun the key anew on another node, without asking, and have ended it.
+func TestWhatEndsInTheFarmWhileTheOldServerAnswersIsNotTaken(t *testing.T) {
+	migrating(t, []string{"n1", "n2"}, func(t *testing.T, old *oldServer, net *network) {
+		n := net.nodes[0]
+		old.on(func(op Op) fate { return fate{takes: 200 * time.Millisecond} })
+		got := make(chan Answer)
+		go func() { got <- n.get("a") }()
+		time.Sleep(100 * time.Millisecond)
+		if k := n.Keep(Peer{"n2", 1}, ParcelBury, Record{Key: "a", Stamp: 5, Timeout: 30}); k != KeepDone {
+			t.Fatal(k)
+		}
+		if a := <-got; a.Status == OK {
+			t.Errorf("it has come back: %q", a.Body)
+		}
+		mustBe(t, "read", n.get("a"), NotFound, "")
+		if a := old.ask(&Request{Op: Acquire, Key: []byte("a"), Cookie: NoCookie}); a.Status != OK {
+			t.Errorf("it is left locked there: %+v", a)
+		}
+	})
+}
+
 func TestASessionIsDeletedAtTheOldServerOnlyWhenABackupHasIt(t *testing.T) {
 	inKeeping(t, 1, []string{"n1", "n2"}, func(t *testing.T, k *keeping) {
 		old := newOld(t)
