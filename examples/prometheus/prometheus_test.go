@@ -18,17 +18,28 @@ import (
 
 	"peerstate/examples/demo"
 	"peerstate/examples/demo/demotest"
+	"peerstate/proxy/upstream/aspnetstate"
 )
 
 // shown are the metrics of a farm that has been used: by their name, with the values of each label.
 type shown map[string]map[string]map[string]bool
 
-// twoSites runs a farm with a journal, moves a session, and reads what both sites show.
+// twoSites runs a farm with a journal and an old state server, since some metrics are only shown with them, moves a session,
+// and reads what both sites show.
 func twoSites(t *testing.T) shown {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "run")
 	program, sites := demotest.Build(t, t.TempDir(), "peerstate/cmd/peerstate"), demotest.Sites(t, dir, "london", "tokyo")
-	if err := demo.MakeFarm(t.Context(), program, dir, sites); err != nil {
+	old, err := aspnetstate.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := old.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := demo.MakeFarm(t.Context(), program, dir, sites, "PEERSTATE_UPSTREAM="+old.Addr()); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range sites {
