@@ -339,7 +339,12 @@ func TestAConfiguredAddressIsRecognisedWhenItsNodeDialsFirst(t *testing.T) {
 	a := realStart(t, ca, dir, "a", ":0")
 	b := realStart(t, ca, dir, "b", ":0", fmt.Sprintf("127.0.0.1:%s", portOf(a)), fmt.Sprintf("localhost:%s", portOf(a)))
 	realLinked(t, a, b)
-	if p := b.mesh.Peers(); len(p) != 1 || p[0].State != Up {
+	// The link that a dials may be there before the second name has been looked up.
+	p := b.mesh.Peers()
+	for end := time.Now().Add(20 * time.Second); len(p) != 1 && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		p = b.mesh.Peers()
+	}
+	if len(p) != 1 || p[0].State != Up {
 		t.Errorf("peers: %+v", p)
 	}
 }
