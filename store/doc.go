@@ -42,5 +42,9 @@
 //     of the run that is over (recall.go): it is served when it has been promoted, and never before.
 //   - Bodies are immutable once they are stored, and are served without being copied.
 //
+// Which keys and contents count as memory, and what is refused when there is no more of it, stands in room.go. Sessions of an old state
+// server are taken over one by one where there is one (upstream.go). What an operator may know of a session, and nobody could use
+// it by, is told by explain.go; it moves and renews nothing.
+//
 // Times that last are monotonic, stamps are wall-clock; see [Stamp].
 package store

@@ -136,12 +136,22 @@
 //
 // A farm is upgraded one node after the other. The two sides of a link use the highest version of the protocol that both
 // know, fields that a node does not know are skipped, and what it could not understand is not sent to it, or refused by it in a
-// way that costs nothing (versions.go).
+// way that costs nothing (versions.go). Version 2 has the frames that explain sessions and ask which application ids are used, and
+// refuses a kind that it does not know without closing the link. Without a higher version, hello, welcome and lists of links have the
+// digest of aliases, lists the round-trip times, a receipt that there is no memory, and the pong to one who only looks how deep the farm is:
+// a node that does not know these goes without.
+//
+// # What the operator wants to know
+//
+// All nodes are asked where a session is, and each tells what it knows of it, without its id (explain.go). A node that is asked for a
+// session of which it has the id under another application's asks all whether the two are one application, and says so if they
+// seem to be (mistake.go); and one whose aliases differ from another's says that (aliases.go). The map with its
+// times (picture.go) and the farm's depth (depth.go) decide nothing.
 //
 // # What a peer may send
 //
 // Peers are authenticated, and still not trusted further than that: frames have limits (frame.go),
-// memory grows with the bytes that arrive and not with a declared length, what comes is checked
+// memory grows with the bytes that arrive, counted against the store's limit (contents.go), and not with a declared length, what comes is checked
 // before it is used, and a link over which something comes that no node sends is closed and counted. What
 // came through others is only counted: those between do not read what they pass on. They are trusted as far as
 // that goes: a node on the way could say "missing" for those behind it, as it could for itself.

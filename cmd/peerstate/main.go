@@ -2,8 +2,9 @@
 // the sidecars of other sites.
 //
 // Each command is a function that returns a *cobra.Command, in a file named after it: serve.go runs the
-// sidecar, status.go shows how it is, check.go and config.go look at its settings, bench.go loads a state server, join.go and the
-// cert files keep the farm's certificates. settings.go reads what serve, check and config have in common, log.go
+// sidecar, status.go shows how it is, check.go and config.go look at its settings, bench.go loads a state server, relay.go and
+// replay.go record what is said to one and say it again, explain.go tells where a session is, service.go has the system run
+// the sidecar, join.go and the cert files keep the farm's certificates. settings.go reads what serve, check and config have in common, log.go
 // makes the logger. Command line in, exit code out: that is all this file knows.
 package main
 
