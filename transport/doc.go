@@ -138,7 +138,8 @@
 // know, fields that a node does not know are skipped, and what it could not understand is not sent to it, or refused by it in a
 // way that costs nothing (versions.go). Version 2 has the frames that explain sessions and ask which application ids are used, and
 // refuses a kind that it does not know without closing the link. Without a higher version, hello, welcome and lists of links have the
-// digest of aliases, lists the round-trip times, a receipt that there is no memory, and the pong to one who only looks how deep the farm is:
+// digest of aliases; lists the highest version that their node knows, its program and its round-trip times; a receipt that there
+// is no memory; and the pong to one who only looks, how deep the farm is:
 // a node that does not know these goes without.
 //
 // # What the operator wants to know
