@@ -141,7 +141,11 @@ func TestManyLargeSessionsAtOnceStayBelowTheLimit(t *testing.T) {
 	if closed < 90 {
 		t.Errorf("%d of 100 were turned down, there is room for 8", closed)
 	}
-	if resident := london.metric("process_resident_memory_bytes"); resident > limit*5/4+128<<20 {
+	// By the runtime's own account, as the race detector, where the program is built with it, keeps some times as much beside.
+	if has := london.metric("go_memstats_sys_bytes") - london.metric("go_memstats_heap_released_bytes"); has > limit*5/4+128<<20 {
+		t.Errorf("the program has %.0f bytes of memory", has)
+	}
+	if resident := london.metric("process_resident_memory_bytes"); len(buildFlags) == 0 && resident > limit*5/4+128<<20 {
 		t.Errorf("the process has %.0f bytes", resident)
 	}
 	for _, c := range flood {
