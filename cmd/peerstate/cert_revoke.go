@@ -118,7 +118,7 @@ func (n *sidecar) revokeByCommand(ctx context.Context, args url.Values, report f
 			return nil, err
 		}
 		if !slices.Contains(names, node) && !slices.Contains(n.issuer.Revoked(), node) && args.Get("force") != "true" {
-			return nil, unknownNode(node, names, "; --force revokes the name all the same")
+			return nil, unknownNode(node, names, " (--force revokes the name all the same)")
 		}
 		var keys []string
 		for _, p := range n.mesh.Peers() {
