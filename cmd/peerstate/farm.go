@@ -129,7 +129,7 @@ func (n *sidecar) farmWarnings() (warnings []string) {
 		}
 	}
 	if keepers := n.mesh.Keepers(); keepers < int(n.settings.Backups) {
-		warnings = append(warnings, fmt.Sprintf("each session should have %d backups on other nodes, and %d can keep any: a crash now may lose sessions", n.settings.Backups, keepers))
+		warnings = append(warnings, fmt.Sprintf("PEERSTATE_BACKUPS is %d, and of the other nodes %d can keep any: a crash now may lose sessions", n.settings.Backups, keepers))
 	}
 	for _, k := range n.mesh.Mistakes() {
 		warnings = append(warnings, k.String())

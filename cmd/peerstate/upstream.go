@@ -19,6 +19,7 @@ func (n *sidecar) joinUpstream() {
 	n.store.JoinUpstream(n.old)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.running.Go(func() { n.old.Watch(ctx) })
+	n.running.Go(func() { n.tellOfUpstream(ctx) })
 	n.onStop(func(context.Context) error {
 		cancel()
 		return nil
@@ -37,12 +38,44 @@ func (n *sidecar) closeUpstream() error {
 // upstreamSilentFor is how long the old state server may be silent before it is spoken of: one lost connection is no news.
 const upstreamSilentFor = 2 * time.Second
 
+// upstreamSilent tells since when the old state server has not answered, and why; nil: it does, or may yet.
+func (n *sidecar) upstreamSilent() (since time.Time, err error) {
+	since, err = n.old.Failing()
+	if err != nil && time.Since(since) <= upstreamSilentFor {
+		err = nil
+	}
+	return since, err
+}
+
+// tellOfUpstream logs when the old state server falls silent, and when it answers again, until ctx ends.
+func (n *sidecar) tellOfUpstream(ctx context.Context) {
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	silent := false
+	for {
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return
+		}
+		switch since, err := n.upstreamSilent(); {
+		case err != nil && !silent:
+			n.log.Warn("the old state server does not answer; the pages of visitors whose sessions may be there wait",
+				"upstream", string(n.settings.Upstream), "since", since, "error", err)
+			silent = true
+		case err == nil && silent:
+			n.log.Info("the old state server answers again", "upstream", string(n.settings.Upstream))
+			silent = false
+		}
+	}
+}
+
 // upstreamWarnings says that sessions may be out of reach.
 func (n *sidecar) upstreamWarnings() (warnings []string) {
 	if n.old == nil {
 		return nil
 	}
-	if since, err := n.old.Failing(); err != nil && time.Since(since) > upstreamSilentFor {
+	if since, err := n.upstreamSilent(); err != nil {
 		warnings = append(warnings, fmt.Sprintf("the old state server (PEERSTATE_UPSTREAM) does not answer since %s, so the pages of visitors whose sessions may be there wait: %v",
 			since.Format(time.TimeOnly), err))
 	}

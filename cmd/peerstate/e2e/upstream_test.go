@@ -237,7 +237,8 @@ func TestAnOldServerThatIsOffIsWaitedForAndSpokenOf(t *testing.T) {
 	}
 	london.want(200, "", "PUT", "new", "new")
 	f.until("spoken of", func() bool {
-		return strings.Contains(string(london.get("/readyz")), "the old state server (PEERSTATE_UPSTREAM) does not answer")
+		return strings.Contains(string(london.get("/readyz")), "the old state server (PEERSTATE_UPSTREAM) does not answer") &&
+			london.logged("the old state server does not answer")
 	})
 	if up := london.metric("peerstate_upstream_up"); up != 0 {
 		t.Errorf("peerstate_upstream_up is %v", up)
@@ -249,7 +250,9 @@ func TestAnOldServerThatIsOffIsWaitedForAndSpokenOf(t *testing.T) {
 	old.restart()
 	london.served("visitor", "cart")
 	london.missing("nobody")
-	f.until("well again", func() bool { return strings.TrimSpace(string(london.get("/readyz"))) == "ready" })
+	f.until("well again", func() bool {
+		return strings.TrimSpace(string(london.get("/readyz"))) == "ready" && london.logged("the old state server answers again")
+	})
 	if out, err := london.commandFor("check").CombinedOutput(); err != nil || !strings.Contains(string(out), "the old state server "+old.web+" answers") {
 		t.Errorf("check says: %v\n%s", err, out)
 	}
