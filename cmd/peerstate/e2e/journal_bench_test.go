@@ -24,7 +24,8 @@ func BenchmarkTheJournal(b *testing.B) {
 		for _, n := range nodes {
 			n.start()
 		}
-		for what, load := range map[string]pageLoad{"hot": {1, 4 * time.Second}, "cold": {100_000 / 32, 12 * time.Second}} {
+		for _, load := range []pageLoad{{"hot", 1, 4 * time.Second}, {"cold", 100_000 / 32, 12 * time.Second}} {
+			what := load.name
 			rates, tails, disk := map[string][]float64{}, map[string][]float64{}, 0.0
 			for range 5 {
 				for name, n := range nodes {
@@ -50,6 +51,7 @@ func BenchmarkTheJournal(b *testing.B) {
 
 // pageLoad is how many sessions each of 32 connections has, and for how long.
 type pageLoad struct {
+	name     string
 	sessions int
 	lasts    time.Duration
 }
