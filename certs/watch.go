@@ -26,15 +26,17 @@ const (
 // before: a fraction of a second after the last of several changes, or within ten seconds where the
 // system does not tell of changes. It calls it once at the beginning, too, for whatever has changed since
 // the files were loaded; and for each value from kick, changed or not. What this process has written itself
-// is a change as any other: [Snapshot.Same] tells that it makes no difference. changed is called from one
-// goroutine, that of Watch, which returns when ctx has ended.
+// is a change as any other: [Snapshot.Same] tells that it makes no difference. As long as it says that the files
+// are not usable it is called again whenever they are looked at, as they may have been mended while it read them.
+// asked is true for a value from kick. changed is called from one goroutine, that of Watch, which returns when
+// ctx has ended.
 //
 // An error is that of the beginning: there is no such directory. One that goes away later may come back.
-func Watch(ctx context.Context, dir string, kick <-chan struct{}, changed func()) error {
+func Watch(ctx context.Context, dir string, kick <-chan struct{}, changed func(asked bool) (usable bool)) error {
 	return watch(ctx, dir, kick, changed, watchPoll)
 }
 
-func watch(ctx context.Context, dir string, kick <-chan struct{}, changed func(), every time.Duration) (err error) {
+func watch(ctx context.Context, dir string, kick <-chan struct{}, changed func(asked bool) (usable bool), every time.Duration) (err error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return fmt.Errorf("look into the certificate directory %s: %w", dir, bare(err))
 	}
@@ -74,8 +76,12 @@ func watch(ctx context.Context, dir string, kick <-chan struct{}, changed func()
 		}
 		n.subscribe() // before the look, so that nothing falls between
 		if now := contents(dir); call || now != seen {
-			seen = now
-			changed()
+			usable := changed(call)
+			if seen = now; !usable || contents(dir) != now {
+				// changed may have read other contents, which may be gone again when the next notice comes:
+				// that look must not find what it knows.
+				seen = [sha256.Size]byte{}
+			}
 		}
 	}
 }

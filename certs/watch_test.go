@@ -28,7 +28,7 @@ func startWatch(t *testing.T, dir string, every time.Duration) *watched {
 	w := &watched{t, dir, make(chan struct{}, 100), make(chan struct{})}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- watch(ctx, dir, w.kick, func() { w.calls <- struct{}{} }, every) }()
+	go func() { done <- watch(ctx, dir, w.kick, func(bool) bool { w.calls <- struct{}{}; return true }, every) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -124,6 +124,46 @@ func TestWhatIsNoChangeIsNotTakenForOne(t *testing.T) {
 	w.wantNone("another file, or the same contents")
 }
 
+// A file that is half written when it is read, and is then what it was, is read once more.
+func TestAFileThatIsMendedWhileItIsReadIsReadAgain(t *testing.T) {
+	t.Parallel()
+	dir := issue(t, newCA(t, "farm", noon), "web1", noon)
+	whole := get(t, dir, NodeCert)
+	read := make(chan []byte, 100)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	calls := 0
+	go func() {
+		done <- watch(ctx, dir, nil, func(bool) bool {
+			if calls++; calls == 1 {
+				put(t, dir, NodeCert, whole[:len(whole)/2])
+			}
+			data := get(t, dir, NodeCert)
+			if calls == 1 {
+				put(t, dir, NodeCert, whole)
+			}
+			read <- data
+			return len(data) == len(whole)
+		}, never)
+	}()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	for {
+		select {
+		case data := <-read:
+			if len(data) == len(whole) {
+				return
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("it is not read again")
+		}
+	}
+}
+
 func TestAKickIsAnsweredWithoutAChange(t *testing.T) {
 	t.Parallel()
 	w := startWatch(t, issue(t, newCA(t, "farm", noon), "web1", noon), never)
@@ -199,7 +239,7 @@ func TestADirectoryThatGoesAwayAndComesBackIsNoticed(t *testing.T) {
 }
 
 func TestNoDirectoryToWatchIsAnError(t *testing.T) {
-	err := Watch(t.Context(), filepath.Join(t.TempDir(), "none"), nil, func() { t.Error("it is called") })
+	err := Watch(t.Context(), filepath.Join(t.TempDir(), "none"), nil, func(bool) bool { t.Error("it is called"); return true })
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("error %v", err)
 	}

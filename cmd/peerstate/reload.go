@@ -25,8 +25,9 @@ func (n *sidecar) watchCertificates(kick <-chan struct{}) {
 }
 
 // reloadCertificates reads the files, and puts what they hold in force if it can be used. If not, what was read
-// before stays, and the operator is told until the files are mended.
-func (n *sidecar) reloadCertificates() {
+// before stays, and the operator is told until the files are mended: in the log once for each trouble, and each
+// time it was asked for.
+func (n *sidecar) reloadCertificates(asked bool) (usable bool) {
 	n.system.Report(service.Reloading)
 	defer n.system.Report(service.Ready)
 	err := n.mesh.UpdateCerts(func(now *certs.Snapshot) (*certs.Snapshot, error) {
@@ -39,11 +40,15 @@ func (n *sidecar) reloadCertificates() {
 	switch before := n.unusable.Load(); {
 	case err != nil:
 		n.unusable.Store(&err)
+		if !asked && before != nil && (*before).Error() == err.Error() {
+			break
+		}
 		n.log.Error("the certificate files have changed and cannot be used; what was read before stays in force", certificateTrouble(err)...)
 	case before != nil:
 		n.unusable.Store(nil)
 		n.log.Info("the certificate files can be used again")
 	}
+	return err == nil
 }
 
 // certificateTrouble is what is wrong, for the log.
