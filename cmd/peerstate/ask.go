@@ -10,18 +10,19 @@ import (
 	"net/url"
 
 	"peerstate/cmd/peerstate/control"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // askSidecar has the sidecar that runs with these settings carry out a command. each gets the command's
 // reports as they come; it may be nil if there are none.
-func askSidecar[T any](ctx context.Context, read func() (*settings, error), command string, args url.Values, each func(T) error) error {
+func askSidecar[T any](ctx context.Context, read func() (*settings.Settings, error), command string, args url.Values, each func(T) error) error {
 	s, err := read()
 	if err != nil {
 		return err
 	}
-	socket, err := s.controlSocket()
+	socket, err := s.ControlSocket()
 	if err != nil {
-		return err
+		return usage("%w", err)
 	}
 	var failed error
 	err = control.Call(ctx, socket, command, args, func(line json.RawMessage) {
@@ -36,12 +37,12 @@ func askSidecar[T any](ctx context.Context, read func() (*settings, error), comm
 }
 
 // fromAdmin asks the admin listener of the sidecar that runs with these settings for JSON.
-func fromAdmin(ctx context.Context, s *settings, path string, to any) error {
+func fromAdmin(ctx context.Context, s *settings.Settings, path string, to any) error {
 	_, port, err := net.SplitHostPort(string(s.AdminListen))
 	if err != nil || port == "0" {
 		return errors.New("there is no admin listener, or its port is only known to the sidecar")
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+reachable(s.AdminListen)+path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminListen.Reachable()+path, nil)
 	if err != nil {
 		return err
 	}

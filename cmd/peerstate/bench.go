@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/cmd/peerstate/bench"
+	"peerstate/cmd/peerstate/settings"
 )
 
 func benchCommand() *cobra.Command {
@@ -82,7 +83,7 @@ figures so far.`,
 func checkBench(c bench.Config) error {
 	for _, to := range c.To {
 		host, port, err := net.SplitHostPort(to)
-		if err != nil || !isHost(host) || !isPort(port) || port == "0" {
+		if err != nil || !settings.IsHost(host) || !settings.IsPort(port) || port == "0" {
 			return usage("--to is %q: it should be host:port with commas between, such as 127.0.0.1:42424", strings.Join(c.To, ","))
 		}
 	}

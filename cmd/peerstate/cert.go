@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"peerstate/cmd/peerstate/settings"
 )
 
 // certCommand keeps the farm's certificates: one file a subcommand, cert_init.go and so on.
@@ -33,15 +35,12 @@ certificate for each node, and take it there.`,
 	return cmd
 }
 
-const (
-	certDay     = 24 * time.Hour
-	certMaxDays = 36500
-)
+const certDay = 24 * time.Hour
 
 // certDays are the days that "--days" may ask for.
 func certDays(days int) (time.Duration, error) {
-	if days < 1 || days > certMaxDays {
-		return 0, usage("--days %d: from 1 to %d days are possible", days, certMaxDays)
+	if days < 1 || days > settings.MostCertDays {
+		return 0, usage("--days %d: from 1 to %d days are possible", days, settings.MostCertDays)
 	}
 	return time.Duration(days) * certDay, nil
 }

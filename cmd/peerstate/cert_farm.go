@@ -13,6 +13,7 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/control"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // nodeCertificate is the certificate of one node of the farm, as the running sidecar knows it. The names in JSON
@@ -74,11 +75,11 @@ func (n *sidecar) certificatesByCommand(_ context.Context, _ url.Values, report 
 }
 
 // askForCertificates asks the sidecar that runs with these settings; nil: none does.
-func askForCertificates(ctx context.Context, s *settings) (all []nodeCertificate, err error) {
-	if _, err := s.controlSocket(); err != nil {
+func askForCertificates(ctx context.Context, s *settings.Settings) (all []nodeCertificate, err error) {
+	if _, err := s.ControlSocket(); err != nil {
 		return nil, nil // its port is only known to itself
 	}
-	err = askSidecar(ctx, func() (*settings, error) { return s, nil }, "certificates", nil, func(list []nodeCertificate) error {
+	err = askSidecar(ctx, func() (*settings.Settings, error) { return s, nil }, "certificates", nil, func(list []nodeCertificate) error {
 		all = list
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // certDefaultFarm names a farm whose owner has only one. Farms with different CAs never mix, whatever
@@ -69,6 +70,6 @@ Next, issue a certificate for the first node; if it shall be called web1:
 If that node runs with PEERSTATE_CA_DIR=%s, it is the farm's issuer: other nodes
 join with the line that "peerstate cert token" prints there, and all certificates renew
 themselves. Otherwise issue a certificate for each node like this, and renew it by hand.
-`, certPath(dir), quoteValue(dir))
+`, certPath(dir), settings.Quote(dir))
 	return out.String()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/nearest"
 )
 
 func certRevokeCommand() *cobra.Command {
@@ -152,7 +153,7 @@ func (n *sidecar) unrevokeByCommand(ctx context.Context, args url.Values, report
 
 // unknownNode says so, with the nearest name there is.
 func unknownNode(node string, known []string, hint string) error {
-	if near := nearest(node, known); near != "" {
+	if near := nearest.To(node, known); near != "" {
 		return fmt.Errorf("no node %q is known: did you mean %s?%s", node, near, hint)
 	}
 	return fmt.Errorf("no node %q is known; there are %s%s", node, strings.Join(known, ", "), hint)

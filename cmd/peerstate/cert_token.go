@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 )
 
 func certTokenCommand() *cobra.Command {
@@ -41,7 +42,7 @@ The line alone goes to the standard output, what there is to know to the standar
 			return usage("--ttl is %v: an invitation lasts from %v to %v, such as 1h", ttl, certs.MinInvitation, certs.MaxInvitation)
 		}
 		for _, addr := range addrs {
-			if _, err := parsePeerAddrs(addr); err != nil {
+			if _, err := settings.ParsePeerAddrs(addr); err != nil {
 				return usage("--addr is %q: it should be %w", addr, err)
 			}
 		}
@@ -147,7 +148,7 @@ func (n *sidecar) reachableAt() []string {
 	if err != nil {
 		return nil // Invite says that there are none
 	}
-	if host, _, err := net.SplitHostPort(string(n.settings.PeerListen)); err == nil && !isAll(host) {
+	if host, _, err := net.SplitHostPort(string(n.settings.PeerListen)); err == nil && !settings.IsAll(host) {
 		return []string{net.JoinHostPort(host, port)}
 	}
 	found, err := net.InterfaceAddrs()
@@ -179,7 +180,7 @@ func hostAddrs(found []net.Addr, name, port string) []string {
 	if len(addrs) == 0 {
 		return loopback
 	}
-	if isHost(name) && !strings.EqualFold(name, "localhost") {
+	if settings.IsHost(name) && !strings.EqualFold(name, "localhost") {
 		addrs = append(addrs, net.JoinHostPort(name, port))
 	}
 	return addrs

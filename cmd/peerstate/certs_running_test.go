@@ -274,7 +274,7 @@ func TestCommandsWithoutASidecarSaySo(t *testing.T) {
 
 func TestOneCADirectoryHasOneSidecar(t *testing.T) {
 	i := startIssuer(t)
-	s := mustSettings(t, "", "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=", "PEERSTATE_PEER_LISTEN=127.0.0.1:0",
+	s := mustSettings(t, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=", "PEERSTATE_PEER_LISTEN=127.0.0.1:0",
 		"PEERSTATE_CERT_DIR="+filepath.Join(i.dir, "web1"), "PEERSTATE_CA_DIR="+filepath.Join(i.dir, "ca"))
 	err := serve(t.Context(), s, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "PEERSTATE_CA_DIR") || !strings.Contains(err.Error(), "a farm has one issuer") {
@@ -293,7 +293,7 @@ func TestTheCAOfAnotherFarmStopsTheStart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := mustSettings(t, "", "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=", "PEERSTATE_PEER_LISTEN=127.0.0.1:0",
+	s := mustSettings(t, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=", "PEERSTATE_PEER_LISTEN=127.0.0.1:0",
 		"PEERSTATE_CERT_DIR="+filepath.Join(dir, "shop1"), "PEERSTATE_CA_DIR="+filepath.Join(dir, "blog"))
 	err := serve(t.Context(), s, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), `"blog"`) || !strings.Contains(err.Error(), `"shop"`) {

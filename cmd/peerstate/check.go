@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"peerstate/cmd/peerstate/settings"
 )
 
 // finding is one thing that check has looked at.
@@ -48,7 +50,7 @@ warnings do not count.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := read()
 		var findings []finding
-		if wrong, ok := errors.AsType[wrongSettings](err); ok {
+		if wrong, ok := errors.AsType[settings.Wrong](err); ok {
 			for _, w := range wrong {
 				findings = append(findings, fault(w, "peerstate config --help tells where settings come from; the rest is checked when this is right"))
 			}
@@ -63,12 +65,12 @@ warnings do not count.`,
 }
 
 // check looks at everything that serve needs.
-func check(ctx context.Context, s *settings) []finding {
+func check(ctx context.Context, s *settings.Settings) []finding {
 	var all []finding
-	for _, w := range s.warnings {
+	for _, w := range s.Warnings {
 		all = append(all, warning(w, ""))
 	}
-	if len(s.warnings) == 0 {
+	if len(s.Warnings) == 0 {
 		all = append(all, good("the settings are right"))
 	}
 	all = append(all, checkSafety(s)...)

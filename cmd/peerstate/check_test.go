@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/store/journal"
 )
 
@@ -27,7 +28,7 @@ func want(t *testing.T, findings []finding, g grade, what, mend string) {
 }
 
 // answering listens, and says the same to everybody who says something.
-func answering(t *testing.T, text string) listenAddr {
+func answering(t *testing.T, text string) settings.ListenAddr {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -53,7 +54,7 @@ func answering(t *testing.T, text string) listenAddr {
 		}
 		<-ended
 	})
-	return listenAddr(l.Addr().String())
+	return settings.ListenAddr(l.Addr().String())
 }
 
 func TestCheckSaysWhoHasThePort(t *testing.T) {
@@ -64,14 +65,14 @@ func TestCheckSaysWhoHasThePort(t *testing.T) {
 		"SSH-2.0-OpenSSH_9.2\r\n":                                                            "another program has the port",
 		"":                                                                                   "another program has the port",
 	} {
-		s := mustSettings(t, "", "PEERSTATE_LISTEN="+string(answering(t, text)), "PEERSTATE_ADMIN_LISTEN=")
+		s := mustSettings(t, "PEERSTATE_LISTEN="+string(answering(t, text)), "PEERSTATE_ADMIN_LISTEN=")
 		want(t, check(t.Context(), s), problem, who, "set PEERSTATE_LISTEN to another port")
 	}
 }
 
 func TestCheckFindsAnAddressThatIsNotThisMachines(t *testing.T) {
 	// 192.0.2.0/24 is for documentation (RFC 5737).
-	s := mustSettings(t, "", "PEERSTATE_LISTEN=192.0.2.1:42424", "PEERSTATE_ALLOW_REMOTE=true", "PEERSTATE_ADMIN_LISTEN=")
+	s := mustSettings(t, "PEERSTATE_LISTEN=192.0.2.1:42424", "PEERSTATE_ALLOW_REMOTE=true", "PEERSTATE_ADMIN_LISTEN=")
 	findings := check(t.Context(), s)
 	want(t, findings, problem, "this machine does not have that address", "an address of this machine")
 	want(t, findings, doubtful, "whoever reaches this port", "")
@@ -79,7 +80,7 @@ func TestCheckFindsAnAddressThatIsNotThisMachines(t *testing.T) {
 
 func TestCheckMayBeUsedWhileTheSidecarRuns(t *testing.T) {
 	r := startSidecar(t)
-	s := mustSettings(t, "", "PEERSTATE_LISTEN="+r.web, "PEERSTATE_ADMIN_LISTEN="+r.admin)
+	s := mustSettings(t, "PEERSTATE_LISTEN="+r.web, "PEERSTATE_ADMIN_LISTEN="+r.admin)
 	findings := check(t.Context(), s)
 	want(t, findings, fine, "runs here", "")
 	if err := printFindings(io.Discard, findings); err != nil {
@@ -117,7 +118,7 @@ func TestCheckLooksAtTheCertificates(t *testing.T) {
 		"a CA's":        {filepath.Join(filepath.Dir(nodeDir(t, now, 365*day)), "ca"), problem, "no certificate of a node", "peerstate cert issue"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want(t, checkCertificates(&settings{CertDir: c.dir}), c.grade, c.what, c.mend)
+			want(t, checkCertificates(&settings.Settings{CertDir: c.dir}), c.grade, c.what, c.mend)
 		})
 	}
 }
@@ -168,19 +169,19 @@ func TestCheckLooksAtTheIssuersDirectory(t *testing.T) {
 		"no directory":    {good, filepath.Join(t.TempDir(), "absent"), problem, "PEERSTATE_CA_DIR", "leave it empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want(t, checkIssuer(&settings{CertDir: c.node, CADir: c.ca}), c.grade, c.what, c.mend)
+			want(t, checkIssuer(&settings.Settings{CertDir: c.node, CADir: c.ca}), c.grade, c.what, c.mend)
 		})
 	}
-	if found := checkIssuer(&settings{CertDir: good}); found != nil {
+	if found := checkIssuer(&settings.Settings{CertDir: good}); found != nil {
 		t.Errorf("a node that is not the issuer: %+v", found)
 	}
 }
 
 func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 	dir := nodeDir(t, time.Now(), time.Hour)
-	s := &settings{CertDir: dir}
+	s := &settings.Settings{CertDir: dir}
 	want(t, checkPeers(t.Context(), s, nil), doubtful, "PEERSTATE_PEERS is empty", "name the other nodes")
-	want(t, checkPeers(t.Context(), &settings{CertDir: dir, CADir: "ca"}, nil), fine, "nodes that join by an invitation find this one", "")
+	want(t, checkPeers(t.Context(), &settings.Settings{CertDir: dir, CADir: "ca"}, nil), fine, "nodes that join by an invitation find this one", "")
 
 	i := startIssuer(t)
 	_, port, err := net.SplitHostPort(field(i.log.String()[strings.Index(i.log.String(), "msg=ready"):], "peers"))
@@ -210,7 +211,7 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFiles(t, filepath.Join(dir, stateDir), filepath.Join(i.dir, "web2", stateDir), "nodes.json")
-	found = checkPeers(t.Context(), &settings{CertDir: filepath.Join(i.dir, "web2")}, nil)
+	found = checkPeers(t.Context(), &settings.Settings{CertDir: filepath.Join(i.dir, "web2")}, nil)
 	want(t, found, fine, "the node begins with those that it knows from before", "")
 }
 
@@ -256,11 +257,11 @@ func TestCheckLooksAtTheDataDirectory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, _ := os.ReadDir(c.dir)
-			want(t, []finding{checkDataDir(&settings{CertDir: c.certs, DataDir: c.dir}, false)}, c.grade, c.what, c.mend)
+			want(t, []finding{checkDataDir(&settings.Settings{CertDir: c.certs, DataDir: c.dir}, false)}, c.grade, c.what, c.mend)
 			if after, _ := os.ReadDir(c.dir); len(after) != len(before) {
 				t.Errorf("it left %v", after)
 			}
 		})
 	}
-	want(t, []finding{checkDataDir(&settings{CertDir: certs, DataDir: used}, true)}, fine, "that runs here", "")
+	want(t, []finding{checkDataDir(&settings.Settings{CertDir: certs, DataDir: used}, true)}, fine, "that runs here", "")
 }

@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // checkCertificates looks at the files that PEERSTATE_CERT_DIR must have.
-func checkCertificates(s *settings) []finding {
+func checkCertificates(s *settings.Settings) []finding {
 	r, err := certs.Inspect(s.CertDir, time.Now())
 	if err != nil {
 		return []finding{fault("PEERSTATE_CERT_DIR: "+err.Error(),
@@ -80,7 +81,7 @@ func inspected(r *certs.Report) (all []finding) {
 }
 
 // checkIssuer looks at the CA directory of the farm's issuer.
-func checkIssuer(s *settings) []finding {
+func checkIssuer(s *settings.Settings) []finding {
 	if s.CADir == "" {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
 
@@ -114,23 +115,23 @@ func judgeReach(probed []transport.Probed, hops int) []finding {
 }
 
 // judgePlaces says whether backups can be where they should be, by the sites of the other nodes.
-func judgePlaces(s *settings, peers []peerInsight) []finding {
+func judgePlaces(s *settings.Settings, peers []peerInsight) []finding {
 	if s.Backups == 0 || len(peers) == 0 {
 		return nil
 	}
 	same := func(p peerInsight) bool { return p.Site == string(s.Site) }
 	const mend = "see PEERSTATE_SITE on each node; meanwhile backups are made wherever there is a node"
 	switch {
-	case s.Placement == placement(transport.OtherSite) && !slices.ContainsFunc(peers, func(p peerInsight) bool { return !same(p) }):
+	case s.Placement == settings.Placement(transport.OtherSite) && !slices.ContainsFunc(peers, func(p peerInsight) bool { return !same(p) }):
 		return []finding{warning(fmt.Sprintf("PEERSTATE_BACKUP_PLACEMENT is \"other-site\", and all nodes are at the site %q", s.Site), mend)}
-	case s.Placement == placement(transport.SameSite) && !slices.ContainsFunc(peers, same):
+	case s.Placement == settings.Placement(transport.SameSite) && !slices.ContainsFunc(peers, same):
 		return []finding{warning(fmt.Sprintf("PEERSTATE_BACKUP_PLACEMENT is \"same-site\", and no other node is at the site %q", s.Site), mend)}
 	}
 	return nil
 }
 
 // judgeFarm looks at the farm as the running sidecar sees it.
-func judgeFarm(s *settings, t *insight) (all []finding) {
+func judgeFarm(s *settings.Settings, t *insight) (all []finding) {
 	var up []peerInsight
 	offsets, versions := map[string]time.Duration{}, map[string]string{t.Node: t.Version}
 	for _, p := range t.Peers {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
 
@@ -71,7 +72,7 @@ func TestCheckFindsAFarmThatIsDeeperThanQuestionsGo(t *testing.T) {
 }
 
 func TestCheckLooksAtTheFarmAsTheRunningSidecarSeesIt(t *testing.T) {
-	s := mustSettings(t, "", "PEERSTATE_MESH=manual", "PEERSTATE_CERT_DIR=certs", "PEERSTATE_MAX_HOPS=2")
+	s := mustSettings(t, "PEERSTATE_MESH=manual", "PEERSTATE_CERT_DIR=certs", "PEERSTATE_MAX_HOPS=2")
 	told := &insight{Node: "web00", Version: "2.0", Links: lineOf(4, false), Peers: []peerInsight{
 		{Node: "web01", Version: "2.1", State: transport.Up, Offset: 2 * time.Hour}, {Node: "web02", State: transport.Suspect},
 		{Node: "web03", Version: "1.0", State: transport.Out, Offset: 3 * time.Hour}, {Addr: "10.0.0.1:42425", State: transport.Up}}}
@@ -91,14 +92,14 @@ func TestCheckSaysThatBackupsCannotBeWhereTheyShould(t *testing.T) {
 		}
 		return peers
 	}
-	other := &settings{Site: "london", Backups: 1, Placement: placement(transport.OtherSite)}
+	other := &settings.Settings{Site: "london", Backups: 1, Placement: settings.Placement(transport.OtherSite)}
 	want(t, judgePlaces(other, at("london", "london")), doubtful, `all nodes are at the site "london"`, "PEERSTATE_SITE")
 	none(t, judgePlaces(other, at("london", "tokyo")))
-	same := &settings{Site: "london", Backups: 1, Placement: placement(transport.SameSite)}
+	same := &settings.Settings{Site: "london", Backups: 1, Placement: settings.Placement(transport.SameSite)}
 	want(t, judgePlaces(same, at("paris", "tokyo")), doubtful, `no other node is at the site "london"`, "PEERSTATE_SITE")
 	none(t, judgePlaces(same, at("paris", "london")))
 	none(t, judgePlaces(same, nil))
-	none(t, judgePlaces(&settings{Site: "london", Placement: placement(transport.SameSite)}, at("tokyo")))
+	none(t, judgePlaces(&settings.Settings{Site: "london", Placement: settings.Placement(transport.SameSite)}, at("tokyo")))
 }
 
 func TestCheckTellsUDPThatIsBlockedFromAPortWhereNobodyIs(t *testing.T) {
@@ -117,8 +118,8 @@ func TestCheckTellsUDPThatIsBlockedFromAPortWhereNobodyIs(t *testing.T) {
 	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}
-	peers := peerAddrs{silent.LocalAddr().String(), closed.LocalAddr().String(), "no-such-name.invalid:42425"}
-	found := checkPeers(t.Context(), &settings{CertDir: dir, Peers: peers, MaxHops: 16}, nil)
+	peers := settings.PeerAddrs{silent.LocalAddr().String(), closed.LocalAddr().String(), "no-such-name.invalid:42425"}
+	found := checkPeers(t.Context(), &settings.Settings{CertDir: dir, Peers: peers, MaxHops: 16}, nil)
 	want(t, found, problem, peers[0]+": UDP is blocked on the way, or nobody is there: no answer at all", "let UDP through to that port in the firewalls")
 	want(t, found, problem, peers[1]+": the machine answers, but nobody listens on that UDP port", "start peerstate there")
 	want(t, found, problem, "the name cannot be resolved", "PEERSTATE_PEERS")
@@ -137,7 +138,7 @@ func TestCheckHearsFromPeersWhatTheyAreBeforeItsOwnNodeRuns(t *testing.T) {
 	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", time.Hour, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	s := &settings{CertDir: filepath.Join(i.dir, "web2"), Peers: peerAddrs{"127.0.0.1:" + port}, MaxHops: 16}
+	s := &settings.Settings{CertDir: filepath.Join(i.dir, "web2"), Peers: settings.PeerAddrs{"127.0.0.1:" + port}, MaxHops: 16}
 	found := checkPeers(t.Context(), s, nil)
 	want(t, found, fine, "node web1, round trip", "")
 	want(t, found, fine, "the clocks agree", "")

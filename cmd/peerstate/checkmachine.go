@@ -6,11 +6,12 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/store"
 )
 
 // checkMachine looks whether the system gives what the settings need.
-func checkMachine(s *settings, r *runningSidecar) []finding {
+func checkMachine(s *settings.Settings, r *runningSidecar) []finding {
 	var m machine
 	if r != nil && r.told != nil {
 		m = r.told.Machine // of its account, which may have other limits
@@ -27,7 +28,7 @@ func checkMachine(s *settings, r *runningSidecar) []finding {
 // log, and who asks for metrics.
 const besides = 200
 
-func judgeMachine(s *settings, m machine) (all []finding) {
+func judgeMachine(s *settings.Settings, m machine) (all []finding) {
 	if need := uint64(s.MaxConns) + besides; m.Files > 0 && m.Files < need {
 		all = append(all, warning(fmt.Sprintf("the system allows %s open files, and PEERSTATE_MAX_CONNS is %s: connections beyond that fail",
 			humanize.Comma(int64(m.Files)), humanize.Comma(int64(s.MaxConns))),
@@ -49,13 +50,13 @@ func judgeMachine(s *settings, m machine) (all []finding) {
 }
 
 // judgeMemory compares the limit for sessions with what the machine has.
-func judgeMemory(s *settings, has uint64) finding {
+func judgeMemory(s *settings.Settings, has uint64) finding {
 	here := humanize.IBytes(has)
 	if s.MaxMemory == 0 {
 		return good("PEERSTATE_MAX_MEMORY sets no limit, and this machine has %s of memory", here)
 	}
 	whole := uint64(store.WholeMemory(int64(s.MaxMemory)))
-	what := fmt.Sprintf("with PEERSTATE_MAX_MEMORY=%s the whole process takes up to %s, and this machine has %s", s.value("MaxMemory"), humanize.IBytes(whole), here)
+	what := fmt.Sprintf("with PEERSTATE_MAX_MEMORY=%s the whole process takes up to %s, and this machine has %s", s.Value("MaxMemory"), humanize.IBytes(whole), here)
 	const mend = "set PEERSTATE_MAX_MEMORY lower, so that the system does not end the process before it refuses a session"
 	switch {
 	case whole > has:
@@ -76,7 +77,7 @@ const (
 )
 
 // checkSpace looks whether the disk has room for the journal.
-func checkSpace(s *settings, r *runningSidecar) []finding {
+func checkSpace(s *settings.Settings, r *runningSidecar) []finding {
 	dir := existing(s.DataDir, func(path string) bool { _, err := os.Stat(path); return err == nil })
 	free, err := diskFree(dir)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
 
@@ -22,7 +23,7 @@ const probeTimeout = 6 * time.Second
 // checkPeers looks whether the other nodes can be reached and whether each side accepts the other's certificate, and at
 // the farm as a whole: as the sidecar that runs here sees it, or else by what those say that were reached. All are asked
 // at once.
-func checkPeers(ctx context.Context, s *settings, r *runningSidecar) (all []finding) {
+func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar) (all []finding) {
 	addrs, known := []string(s.Peers), false
 	if r != nil && r.told != nil {
 		all = judgeFarm(s, r.told)
@@ -73,7 +74,7 @@ func missed(addrs []string, peers []peerInsight) []string {
 }
 
 // noAddrs is what there is to say when there is nobody to ask.
-func noAddrs(s *settings, r *runningSidecar) finding {
+func noAddrs(s *settings.Settings, r *runningSidecar) finding {
 	switch {
 	case r != nil && r.told != nil && len(r.told.Peers) > 0:
 		return good("PEERSTATE_PEERS is empty, and the running peerstate has the nodes that it knows")
@@ -85,7 +86,7 @@ func noAddrs(s *settings, r *runningSidecar) finding {
 }
 
 // judgeProbed looks at the farm by what the nodes say that were reached.
-func judgeProbed(s *settings, self string, probed []transport.Probed) (all []finding) {
+func judgeProbed(s *settings.Settings, self string, probed []transport.Probed) (all []finding) {
 	offsets, versions := map[string]time.Duration{}, map[string]string{self: buildVersion()}
 	var others []transport.Probed
 	for _, p := range probed {

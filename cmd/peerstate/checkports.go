@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // checkPorts looks whether serve could listen. What the sidecar that runs here has already is not tried.
-func checkPorts(ctx context.Context, s *settings, r *runningSidecar) []finding {
+func checkPorts(ctx context.Context, s *settings.Settings, r *runningSidecar) []finding {
 	var all []finding
-	try := func(setting, use string, addr listenAddr, listen func() (io.Closer, error)) {
+	try := func(setting, use string, addr settings.ListenAddr, listen func() (io.Closer, error)) {
 		if addr == "" || r.has(setting, string(addr)) {
 			return
 		}
@@ -27,7 +28,7 @@ func checkPorts(ctx context.Context, s *settings, r *runningSidecar) []finding {
 		}
 		all = append(all, good("%s is free for %s", addr, use))
 	}
-	tcp := func(setting string, addr listenAddr) func() (io.Closer, error) {
+	tcp := func(setting string, addr settings.ListenAddr) func() (io.Closer, error) {
 		return func() (io.Closer, error) { return listenTCP(ctx, setting, addr) }
 	}
 	try("PEERSTATE_LISTEN", "the web server", s.Listen, tcp("PEERSTATE_LISTEN", s.Listen))
@@ -47,7 +48,7 @@ func checkPorts(ctx context.Context, s *settings, r *runningSidecar) []finding {
 
 // askAdmin asks the admin listener whether a sidecar with these settings runs. nil: none, or one
 // that has no admin listener.
-func askAdmin(ctx context.Context, s *settings) *admin.Status {
+func askAdmin(ctx context.Context, s *settings.Settings) *admin.Status {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var status admin.Status

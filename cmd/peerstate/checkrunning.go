@@ -12,6 +12,7 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/control"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
 
@@ -44,8 +45,8 @@ func (n *sidecar) checkByCommand(_ context.Context, _ url.Values, report func(an
 	stats := n.store.Stats()
 	told := insight{Node: n.name, Version: buildVersion(), NotReady: reason, Warnings: warnings, Settings: map[string]string{},
 		Sessions: stats.Bytes + stats.BackupBytes}
-	for _, f := range n.settings.inForce {
-		told.Settings[f.name] = f.value
+	for _, f := range n.settings.InForce {
+		told.Settings[f.Name] = f.Value
 	}
 	var err error
 	if told.Machine, err = thisMachine(); err != nil {
@@ -69,10 +70,10 @@ type runningSidecar struct {
 
 // findRunning looks for a sidecar that runs with these settings; nil: there is none. It asks at the control socket, and
 // otherwise at the admin listener, which tells less.
-func findRunning(ctx context.Context, s *settings) (*runningSidecar, []finding) {
+func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []finding) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	socket, err := s.controlSocket()
+	socket, err := s.ControlSocket()
 	if err == nil {
 		told := new(insight)
 		err = control.Call(ctx, socket, "check", nil, func(line json.RawMessage) {
@@ -108,7 +109,7 @@ func findRunning(ctx context.Context, s *settings) (*runningSidecar, []finding) 
 }
 
 // checkRunning looks at what a running sidecar tells of itself.
-func checkRunning(s *settings, r *runningSidecar) (all []finding) {
+func checkRunning(s *settings.Settings, r *runningSidecar) (all []finding) {
 	self := ""
 	if snap, err := certs.Load(s.CertDir, time.Now()); s.CertDir != "" && err == nil {
 		self = snap.Self().Node
@@ -140,13 +141,13 @@ func checkRunning(s *settings, r *runningSidecar) (all []finding) {
 }
 
 // changed names the settings that are other ones now.
-func (t *insight) changed(s *settings) (all []string) {
-	for _, f := range s.inForce {
-		old, known := t.Settings[f.name]
-		if _, port, err := net.SplitHostPort(old); !known || old == f.value || err == nil && port == "0" { // a port that the system chose
+func (t *insight) changed(s *settings.Settings) (all []string) {
+	for _, f := range s.InForce {
+		old, known := t.Settings[f.Name]
+		if _, port, err := net.SplitHostPort(old); !known || old == f.Value || err == nil && port == "0" { // a port that the system chose
 			continue
 		}
-		all = append(all, fmt.Sprintf("%s was %q and is %q", f.name, old, f.value))
+		all = append(all, fmt.Sprintf("%s was %q and is %q", f.Name, old, f.Value))
 	}
 	return all
 }

@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"time"
 
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/store"
 )
 
 // checkSafety says which sessions are lost when, where the settings leave a hole that may not be meant. The table "What is
 // safe when" of the README has it all.
-func checkSafety(s *settings) []finding {
+func checkSafety(s *settings.Settings) []finding {
 	var all []finding
 	say := func(what, mend string) { all = append(all, warning(what, mend)) }
 	memoryOnly, alone := s.DataDir == "", s.CertDir == ""
@@ -23,11 +24,11 @@ func checkSafety(s *settings) []finding {
 			"set PEERSTATE_BACKUPS=1, or PEERSTATE_DATA_DIR, or both")
 	}
 	if !memoryOnly && s.DataSync > 0 && time.Duration(s.DataSync) > mostUnsynced {
-		say(fmt.Sprintf("PEERSTATE_DATA_SYNC is %q: a power cut takes the changes of that much time", s.value("DataSync")),
+		say(fmt.Sprintf("PEERSTATE_DATA_SYNC is %q: a power cut takes the changes of that much time", s.Value("DataSync")),
 			"set it to 1s or less, or to always")
 	}
-	if s.OnStop == onStopKeep && !alone {
-		say(fmt.Sprintf("PEERSTATE_ON_STOP is \"keep\": while this node is stopped, visitors of its sessions wait for up to %v; %s", s.keptFor(), s.afterKeep()),
+	if s.OnStop == settings.OnStopKeep && !alone {
+		say(fmt.Sprintf("PEERSTATE_ON_STOP is \"keep\": while this node is stopped, visitors of its sessions wait for up to %v; %s", keptFor(s), afterKeep(s)),
 			"good for a restart that takes less than that; for a longer stop, and before the machine is taken away, type peerstate drain")
 	}
 	if s.BackupSync == store.SyncOn && memoryOnly && !alone && s.Backups > 0 {
@@ -44,14 +45,14 @@ func checkSafety(s *settings) []finding {
 const mostUnsynced = 10 * time.Second
 
 // keptFor is how long the others wait for a node that keeps its sessions while it is stopped.
-func (s *settings) keptFor() time.Duration {
+func keptFor(s *settings.Settings) time.Duration {
 	if s.Backups > 0 {
 		return s.MissingGrace
 	}
 	return s.MissingGrace + s.LostAfter
 }
 
-func (s *settings) afterKeep() string {
+func afterKeep(s *settings.Settings) string {
 	if s.Backups > 0 {
 		return "then they are served from their backups"
 	}
@@ -59,13 +60,13 @@ func (s *settings) afterKeep() string {
 }
 
 // checkWaits looks whether a web server gets each answer before it gives up.
-func checkWaits(s *settings) []finding {
+func checkWaits(s *settings.Settings) []finding {
 	longest := store.Options{FetchTimeout: s.FetchTimeout, Joining: s.CertDir != ""}.LongestWait()
-	if longest < stateNetworkTimeout {
-		return []finding{good("every answer comes within %v, and ASP.NET waits for %v", longest, stateNetworkTimeout)}
+	if longest < settings.StateNetworkTimeout {
+		return []finding{good("every answer comes within %v, and ASP.NET waits for %v", longest, settings.StateNetworkTimeout)}
 	}
 	return []finding{warning(fmt.Sprintf("just after a start of peerstate a write may take %v (until the other nodes know of this one, and then PEERSTATE_FETCH_TIMEOUT), and ASP.NET gives up after %v with an error page",
-		longest, stateNetworkTimeout),
+		longest, settings.StateNetworkTimeout),
 		fmt.Sprintf("set PEERSTATE_FETCH_TIMEOUT to less than %v, or stateNetworkTimeout=\"%d\" at <sessionState> in Web.config",
-			s.FetchTimeout-(longest-stateNetworkTimeout), int((longest+5*time.Second)/time.Second)))}
+			s.FetchTimeout-(longest-settings.StateNetworkTimeout), int((longest+5*time.Second)/time.Second)))}
 }

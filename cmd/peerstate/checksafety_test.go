@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+)
 
 func TestCheckSaysWhichSessionsTheSettingsLeaveUnsafe(t *testing.T) {
 	farm := []string{"PEERSTATE_CERT_DIR=certs"}
@@ -24,15 +27,15 @@ func TestCheckSaysWhichSessionsTheSettingsLeaveUnsafe(t *testing.T) {
 		"strict backups":           {append(farm, "PEERSTATE_BACKUP_SYNC=strict"), fine, "no single crash", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			want(t, checkSafety(mustSettings(t, "", c.environ...)), c.grade, c.what, c.mend)
+			want(t, checkSafety(mustSettings(t, c.environ...)), c.grade, c.what, c.mend)
 		})
 	}
 }
 
 func TestCheckComparesWaitingWithWhatASPNETWaits(t *testing.T) {
 	farm := "PEERSTATE_CERT_DIR=certs"
-	want(t, checkWaits(mustSettings(t, "", farm)), fine, "every answer comes within 8.5s, and ASP.NET waits for 10s", "")
-	want(t, checkWaits(mustSettings(t, "", "PEERSTATE_FETCH_TIMEOUT=9s")), fine, "within 9s", "") // alone it waits for nobody
-	want(t, checkWaits(mustSettings(t, "", farm, "PEERSTATE_FETCH_TIMEOUT=5s")), doubtful,
+	want(t, checkWaits(mustSettings(t, farm)), fine, "every answer comes within 8.5s, and ASP.NET waits for 10s", "")
+	want(t, checkWaits(mustSettings(t, "PEERSTATE_FETCH_TIMEOUT=9s")), fine, "within 9s", "") // alone it waits for nobody
+	want(t, checkWaits(mustSettings(t, farm, "PEERSTATE_FETCH_TIMEOUT=5s")), doubtful,
 		"a write may take 11s", `PEERSTATE_FETCH_TIMEOUT to less than 4s, or stateNetworkTimeout="16"`)
 }

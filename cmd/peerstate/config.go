@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
+
+	"peerstate/cmd/peerstate/settings"
 )
 
 func configCommand() *cobra.Command {
@@ -27,7 +30,7 @@ its default. The file has lines of NAME=value; nothing in a value is replaced or
 		if err != nil {
 			return err
 		}
-		for _, w := range s.warnings {
+		for _, w := range s.Warnings {
 			if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "peerstate: warning: %s\n", w); err != nil {
 				return err
 			}
@@ -36,4 +39,16 @@ its default. The file has lines of NAME=value; nothing in a value is replaced or
 		return err
 	}
 	return cmd
+}
+
+// envFileFlag gives a command its --env-file. Read the settings with the function that it returns; its errors are usage.
+func envFileFlag(cmd *cobra.Command) func() (*settings.Settings, error) {
+	file := cmd.Flags().String("env-file", "", "`file` of NAME=value lines, for settings that the environment does not have (default: "+settings.BesideName+" beside the program, or that of the installed service, if there is one)")
+	return func() (*settings.Settings, error) {
+		s, err := settings.Read(*file, settings.Usual(), os.Environ())
+		if err != nil {
+			return nil, usage("%w", err)
+		}
+		return s, nil
+	}
 }

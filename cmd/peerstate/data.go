@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/store"
 	"peerstate/store/journal"
 )
@@ -67,7 +68,7 @@ func (n *sidecar) journalWarnings() (warnings []string) {
 }
 
 // checkDataDir looks whether serve could use the data directory.
-func checkDataDir(s *settings, runs bool) finding {
+func checkDataDir(s *settings.Settings, runs bool) finding {
 	farm, node := "", aloneNode
 	if s.CertDir != "" {
 		node = ""

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"time"
 
@@ -63,22 +62,6 @@ on, and new ones begin. A node that comes back all the same is known again.`,
 	return cmd
 }
 
-// controlSocket is where the control socket is, by the settings.
-func (s *settings) controlSocket() (string, error) {
-	if s.Control != "" {
-		return string(s.Control), nil
-	}
-	addr := s.Listen
-	if addr == "" {
-		addr = s.PeerListen
-	}
-	_, port, err := net.SplitHostPort(string(addr))
-	if err != nil || port == "0" {
-		return "", usage("there is no control socket, as the port is only known when the sidecar runs: set PEERSTATE_CONTROL")
-	}
-	return control.Default(port), nil
-}
-
 // drainLine is one line of progress.
 func drainLine(p transport.DrainProgress) string {
 	line := fmt.Sprintf("%s of %s sessions handed over, %.0f/s", humanize.Comma(int64(p.Given)), humanize.Comma(int64(p.Given+p.Left)), p.Rate)
@@ -91,7 +74,7 @@ func drainLine(p transport.DrainProgress) string {
 
 // serveControl opens the control socket. Without one the sidecar runs all the same.
 func (n *sidecar) serveControl(ctx context.Context) {
-	socket, err := n.settings.controlSocket()
+	socket, err := n.settings.ControlSocket()
 	if err != nil {
 		n.log.Debug("no control socket", "reason", err)
 		return

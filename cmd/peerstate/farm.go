@@ -11,6 +11,7 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
 
@@ -18,7 +19,7 @@ import (
 const stateDir = "state"
 
 // loadCertificates reads the node's certificates, which say what its name is.
-func loadCertificates(s *settings) (*certs.Snapshot, error) {
+func loadCertificates(s *settings.Settings) (*certs.Snapshot, error) {
 	snap, err := certs.Load(s.CertDir, time.Now())
 	if err != nil {
 		return nil, usage("PEERSTATE_CERT_DIR: %w", err)
@@ -41,7 +42,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, stateDir), Issuer: n.issuer, Site: string(s.Site), Program: buildVersion(),
 		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody),
 		Backups: int(s.Backups), Placement: transport.Placement(s.Placement),
-		Manual: s.Mesh == meshManual, MaxHops: int(s.MaxHops), Aliases: s.AppAliases.Digest(), ClientOf: n.lockOwner, Log: n.log,
+		Manual: s.Mesh == settings.MeshManual, MaxHops: int(s.MaxHops), Aliases: s.AppAliases.Digest(), ClientOf: n.lockOwner, Log: n.log,
 	})
 	if err != nil {
 		if cerr := conn.Close(); cerr != nil {
@@ -53,7 +54,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	n.mesh = mesh
 	n.onStop(func(ctx context.Context) error {
 		// The web server is gone by now: no session can come any more.
-		if s.OnStop == onStopKeep && !n.drained.Load() {
+		if s.OnStop == settings.OnStopKeep && !n.drained.Load() {
 			return mesh.Close()
 		}
 		if err := mesh.GoodBye(ctx); err != nil {

@@ -29,7 +29,7 @@ func (n *sidecar) openIssuer() error {
 	if err := issuer.Belongs(n.certs); err != nil {
 		return errors.Join(usage("PEERSTATE_CA_DIR: %w", err), issuer.Close())
 	}
-	n.log.Info("this node is the farm's issuer", "farm", issuer.Farm(), "directory", n.settings.CADir, "lifetime", n.settings.value("CertLife"))
+	n.log.Info("this node is the farm's issuer", "farm", issuer.Farm(), "directory", n.settings.CADir, "lifetime", n.settings.Value("CertLife"))
 	n.issuer = issuer
 	n.onStop(func(context.Context) error { return issuer.Close() })
 	return nil

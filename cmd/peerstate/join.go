@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
 
@@ -110,6 +111,6 @@ Next, write this into the settings (peerstate.env beside the program, or the env
 and run
   peerstate check
   peerstate serve
-`, quoteValue(full))
+`, settings.Quote(full))
 	return out.String()
 }

@@ -14,7 +14,7 @@ func (n *sidecar) lockOwner(port uint16, ago time.Duration) transport.Client {
 	addr := n.web.ClientAt(port, ago)
 	if addr == "" {
 		host, _, err := net.SplitHostPort(string(n.settings.Listen))
-		if err != nil || !n.settings.Listen.isLoopback() {
+		if err != nil || !n.settings.Listen.IsLoopback() {
 			host = "" // it may have been any machine
 		}
 		return transport.Client{Addr: net.JoinHostPort(host, strconv.Itoa(int(port)))}

@@ -14,6 +14,7 @@ import (
 
 	"peerstate/certs/private"
 	"peerstate/cmd/peerstate/service"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // A log file is not longer than logSize megabytes, and there are logsKept older ones.
@@ -24,7 +25,7 @@ const (
 
 // openLog makes the program's logger, which writes to a file, or to standard error without one, and to where a
 // service of this system logs besides. The log has to be closed.
-func openLog(file string, s *settings) (log *slog.Logger, closeLog func() error, err error) {
+func openLog(file string, s *settings.Settings) (log *slog.Logger, closeLog func() error, err error) {
 	besides, err := service.LogHandlers()
 	if err != nil {
 		return nil, nil, err
@@ -54,11 +55,11 @@ func tryLogFile(file string) error {
 // newLogger makes a logger that writes to w: text with colours on a terminal, text
 // without them elsewhere or when NO_COLOR is set, JSON when the settings say so; and to the handlers besides. What is
 // logged over and over is thinned out (see repeats).
-func newLogger(w io.Writer, s *settings, besides ...slog.Handler) *slog.Logger {
+func newLogger(w io.Writer, s *settings.Settings, besides ...slog.Handler) *slog.Logger {
 	return slog.New(thinOut(slog.NewMultiHandler(append([]slog.Handler{newHandler(w, s)}, besides...)...)))
 }
 
-func newHandler(w io.Writer, s *settings) slog.Handler {
+func newHandler(w io.Writer, s *settings.Settings) slog.Handler {
 	level := slog.Level(s.LogLevel)
 	if s.LogFormat == "json" {
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})

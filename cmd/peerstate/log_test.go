@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
 )
 
 // logFile logs to a file, which is no terminal, and gives what it then holds.
@@ -15,7 +16,7 @@ func logFile(t *testing.T, environ ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := newLogger(f, mustSettings(t, "", environ...))
+	log := newLogger(f, mustSettings(t, environ...))
 	log.Debug("a detail", "peer", "tokyo")
 	log.Info("an event", "peer", "tokyo")
 	log.Warn("a fault", "peer", "tokyo")
@@ -60,7 +61,7 @@ func TestTheLevelDecidesWhatIsLogged(t *testing.T) {
 func TestALogFileIsMadeWithItsDirectoryAndTakesUpWhereItWas(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log", "peerstate.log")
 	for range 2 {
-		log, closeLog, err := openLog(file, mustSettings(t, ""))
+		log, closeLog, err := openLog(file, mustSettings(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,14 +78,14 @@ func TestALogFileIsMadeWithItsDirectoryAndTakesUpWhereItWas(t *testing.T) {
 
 func TestALogFileThatCannotBeWrittenIsSaidAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	if _, _, err := openLog(dir, mustSettings(t, "")); err == nil || !strings.Contains(err.Error(), "--log-file") {
+	if _, _, err := openLog(dir, mustSettings(t)); err == nil || !strings.Contains(err.Error(), "--log-file") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestAFullLogFileIsPutAside(t *testing.T) {
 	dir := t.TempDir()
-	log, closeLog, err := openLog(filepath.Join(dir, "peerstate.log"), mustSettings(t, ""))
+	log, closeLog, err := openLog(filepath.Join(dir, "peerstate.log"), mustSettings(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"peerstate/cmd/peerstate/settings"
 )
 
 func TestCheckComparesTheSettingsWithWhatTheSystemGives(t *testing.T) {
-	s := &settings{CertDir: "certs", MaxConns: 10_000}
+	s := &settings.Settings{CertDir: "certs", MaxConns: 10_000}
 	enough := machine{Files: 20_000, Receive: 8 << 20, Send: 8 << 20, Memory: 16 << 30}
 	none(t, judgeMachine(s, enough))
 	none(t, judgeMachine(s, machine{Receive: 8 << 20, Send: 8 << 20})) // no limit on files
@@ -18,7 +20,7 @@ func TestCheckComparesTheSettingsWithWhatTheSystemGives(t *testing.T) {
 	small := enough
 	small.Receive = 208 << 10
 	want(t, judgeMachine(s, small), doubtful, "a buffer of 208 KiB to receive and 8.0 MiB to send, and QUIC wants 7.0 MiB", largerBuffers)
-	none(t, judgeMachine(&settings{MaxConns: 100}, machine{Files: 1000, Receive: 1})) // without peers there is no UDP
+	none(t, judgeMachine(&settings.Settings{MaxConns: 100}, machine{Files: 1000, Receive: 1})) // without peers there is no UDP
 }
 
 func TestWhatTheSystemGivesIsMeasured(t *testing.T) {
@@ -39,8 +41,8 @@ func TestCheckLooksForRoomOnTheDiskOfTheJournal(t *testing.T) {
 		t.Fatal(free, err)
 	}
 	much := &runningSidecar{told: &insight{Sessions: int64(free)}} // three times what is free
-	want(t, checkSpace(&settings{DataDir: filepath.Join(dir, "not", "yet")}, much), doubtful, "and the journal may come to take", "")
-	if found := checkSpace(&settings{DataDir: dir}, nil); len(found) != 1 {
+	want(t, checkSpace(&settings.Settings{DataDir: filepath.Join(dir, "not", "yet")}, much), doubtful, "and the journal may come to take", "")
+	if found := checkSpace(&settings.Settings{DataDir: dir}, nil); len(found) != 1 {
 		t.Error(found)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "not")); !os.IsNotExist(err) {
@@ -49,8 +51,8 @@ func TestCheckLooksForRoomOnTheDiskOfTheJournal(t *testing.T) {
 }
 
 func TestCheckComparesTheLimitForMemoryWithTheMachine(t *testing.T) {
-	limited := mustSettings(t, "", "PEERSTATE_MAX_MEMORY=1GiB") // 1.375 GiB in all
-	want(t, []finding{judgeMemory(mustSettings(t, ""), 8<<30)}, fine, "sets no limit, and this machine has 8.0 GiB", "")
+	limited := mustSettings(t, "PEERSTATE_MAX_MEMORY=1GiB") // 1.375 GiB in all
+	want(t, []finding{judgeMemory(mustSettings(t), 8<<30)}, fine, "sets no limit, and this machine has 8.0 GiB", "")
 	want(t, []finding{judgeMemory(limited, 1<<30)}, problem, "PEERSTATE_MAX_MEMORY=1GiB the whole process takes up to 1.4 GiB, and this machine has 1.0 GiB", "lower")
 	want(t, []finding{judgeMemory(limited, 1700<<20)}, doubtful, "for the web server too", "lower")
 	want(t, []finding{judgeMemory(limited, 2<<30)}, fine, "this machine has 2.0 GiB", "")

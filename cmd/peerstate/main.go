@@ -4,8 +4,8 @@
 // Each command is a function that returns a *cobra.Command, in a file named after it: serve.go runs the
 // sidecar, status.go shows how it is, check.go and config.go look at its settings, bench.go loads a state server, relay.go and
 // replay.go record what is said to one and say it again, explain.go tells where a session is, service.go has the system run
-// the sidecar, join.go and the cert files keep the farm's certificates. settings.go reads what serve, check and config have in common, log.go
-// makes the logger. Command line in, exit code out: that is all this file knows.
+// the sidecar, join.go and the cert files keep the farm's certificates. What is more than one command, or forms a
+// room of its own, is a package below: settings, control, admin and so on. log.go makes the logger. Command line in, exit code out: that is all this file knows.
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"peerstate/cmd/peerstate/nearest"
 )
 
 // Exit codes.
@@ -118,7 +120,7 @@ func prepare(c *cobra.Command, started func(*cobra.Command)) {
 
 // unknownCommand says so, with the nearest name there is.
 func unknownCommand(parent *cobra.Command, name string) error {
-	if near := nearest(name, commandNames(parent)); near != "" {
+	if near := nearest.To(name, commandNames(parent)); near != "" {
 		return fmt.Errorf("unknown command %q for %q: did you mean %q?", name, parent.CommandPath(), near)
 	}
 	return fmt.Errorf("unknown command %q for %q", name, parent.CommandPath())

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"peerstate/cmd/peerstate/control"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // TestMain lets the scripts call this test binary as peerstate, and looks for goroutines left behind.
@@ -88,14 +89,12 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	look(rootCommand())
 }
 
-func TestTheNearestNameIsFoundAndNothingFar(t *testing.T) {
-	known := []string{"serve", "check", "config", "cert", "bench", "version"}
-	for name, want := range map[string]string{
-		"srve": "serve", "chekc": "check", "confg": "config", "crt": "cert", "versoin": "version",
-		"foo": "", "x": "", "": "", "completelydifferent": "",
-	} {
-		if got := nearest(name, known); got != want {
-			t.Errorf("nearest to %q is %q, want %q", name, got, want)
-		}
+// mustSettings reads settings from an environment alone.
+func mustSettings(t *testing.T, environ ...string) *settings.Settings {
+	t.Helper()
+	s, err := settings.Read("", "", environ)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return s
 }

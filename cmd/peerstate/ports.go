@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"peerstate/cmd/peerstate/settings"
 )
 
 // portFault is why an address cannot be listened on, and how to mend it.
@@ -21,7 +23,7 @@ func (f *portFault) Error() string { return f.what + ": " + f.mend }
 func (f *portFault) Unwrap() error { return f.err }
 
 // listenTCP listens on the address of a setting. The error is a portFault.
-func listenTCP(ctx context.Context, setting string, addr listenAddr) (net.Listener, error) {
+func listenTCP(ctx context.Context, setting string, addr settings.ListenAddr) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", string(addr))
 	if err != nil {
@@ -31,7 +33,7 @@ func listenTCP(ctx context.Context, setting string, addr listenAddr) (net.Listen
 }
 
 // listenUDP does the same for UDP.
-func listenUDP(ctx context.Context, setting string, addr listenAddr) (net.PacketConn, error) {
+func listenUDP(ctx context.Context, setting string, addr settings.ListenAddr) (net.PacketConn, error) {
 	var lc net.ListenConfig
 	c, err := lc.ListenPacket(ctx, "udp", string(addr))
 	if err != nil {
@@ -40,7 +42,7 @@ func listenUDP(ctx context.Context, setting string, addr listenAddr) (net.Packet
 	return c, nil
 }
 
-func explainListen(ctx context.Context, setting, network string, addr listenAddr, err error) *portFault {
+func explainListen(ctx context.Context, setting, network string, addr settings.ListenAddr, err error) *portFault {
 	f := &portFault{err: err, what: fmt.Sprintf("%s: cannot listen on %s %s", setting, network, addr)}
 	switch {
 	case errors.Is(err, errAddrInUse):
@@ -63,7 +65,7 @@ func explainListen(ctx context.Context, setting, network string, addr listenAddr
 }
 
 // whoHas adds who it is that has a port, as far as it can be told.
-func (f *portFault) whoHas(ctx context.Context, setting string, addr listenAddr) {
+func (f *portFault) whoHas(ctx context.Context, setting string, addr settings.ListenAddr) {
 	if aspnetStateRuns() {
 		f.what = fmt.Sprintf("%s: cannot listen on %s while Microsoft's own state service runs", setting, addr)
 		f.mend = disableASPNETState
@@ -79,11 +81,11 @@ const disableASPNETState = "stop it for good, as administrator: sc stop aspnet_s
 
 // whoAnswers asks the program that listens on addr, in the state protocol, what it is. It changes
 // nothing there. The answer is "" if nothing useful comes within a second.
-func whoAnswers(ctx context.Context, addr listenAddr) string {
+func whoAnswers(ctx context.Context, addr settings.ListenAddr) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var d net.Dialer
-	nc, err := d.DialContext(ctx, "tcp", reachable(addr))
+	nc, err := d.DialContext(ctx, "tcp", addr.Reachable())
 	if err != nil {
 		return ""
 	}
@@ -107,16 +109,4 @@ func whoAnswers(ctx context.Context, addr listenAddr) string {
 		return fmt.Sprintf("a web server (%.40q)", v)
 	}
 	return "a web server"
-}
-
-// reachable is an address under which a listener on addr can be reached from this machine.
-func reachable(addr listenAddr) string {
-	host, port, err := net.SplitHostPort(string(addr))
-	if err != nil {
-		return string(addr)
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	return net.JoinHostPort(host, port)
 }

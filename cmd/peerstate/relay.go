@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs/private"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/proxy/recording"
 	"peerstate/proxy/relay"
 )
@@ -82,11 +83,11 @@ you see, have the session ids: whoever has them can use the sessions until they 
 // check looks at what was given. What is wrong is wrong usage.
 func (o *relayOptions) check() (relay.Edits, error) {
 	var edits relay.Edits
-	listen, err := parseListenAddr(o.listen)
+	listen, err := settings.ParseListenAddr(o.listen)
 	if err != nil {
 		return edits, usage("--listen is %q: it should be %w", o.listen, err)
 	}
-	if !listen.isLoopback() && !o.allowRemote {
+	if !listen.IsLoopback() && !o.allowRemote {
 		return edits, usage("--listen is %q, which other machines can reach, and the protocol is plain text without a password: "+
 			"it should be a loopback address such as 127.0.0.1:42420 (or say --allow-remote)", o.listen)
 	}
@@ -115,7 +116,7 @@ func (o *relayOptions) check() (relay.Edits, error) {
 // checkServerAddr looks whether a flag names a server.
 func checkServerAddr(flag, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
-	if err != nil || !isHost(host) || !isPort(port) || port == "0" {
+	if err != nil || !settings.IsHost(host) || !settings.IsPort(port) || port == "0" {
 		return usage("%s is %q: it should be host:port, such as 127.0.0.1:42424", flag, addr)
 	}
 	return nil
@@ -123,7 +124,7 @@ func checkServerAddr(flag, addr string) error {
 
 // runRelay runs until ctx ends.
 func runRelay(ctx context.Context, o relayOptions, edits relay.Edits, stdout, stderr io.Writer) (err error) {
-	l, err := listenTCP(ctx, "--listen", listenAddr(o.listen))
+	l, err := listenTCP(ctx, "--listen", settings.ListenAddr(o.listen))
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ The web server finds it with this in Web.config:
 				return err
 			}
 			defer func() { err = errors.Join(err, closeLog()) }()
-			for _, w := range s.warnings {
+			for _, w := range s.Warnings {
 				log.Warn(w)
 			}
 			stdlog.SetFlags(0)

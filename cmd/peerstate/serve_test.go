@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"peerstate/cmd/peerstate/bench"
+	"peerstate/cmd/peerstate/settings"
 )
 
 // logged is a log that a test can wait on.
@@ -55,7 +56,7 @@ type running struct {
 
 func startSidecar(t *testing.T, environ ...string) running {
 	t.Helper()
-	s := mustSettings(t, "", append([]string{"PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=127.0.0.1:0"}, environ...)...)
+	s := mustSettings(t, append([]string{"PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=127.0.0.1:0"}, environ...)...)
 	log := &logged{lines: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -140,11 +141,11 @@ func TestANodeWithoutAWebServerAndOneWithoutAnAdminListenerRun(t *testing.T) {
 func TestAPortThatIsTakenStopsTheStartWithAnExplanation(t *testing.T) {
 	r := startSidecar(t)
 	for _, name := range []string{"PEERSTATE_LISTEN", "PEERSTATE_ADMIN_LISTEN"} {
-		s := mustSettings(t, "", "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=")
+		s := mustSettings(t, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=")
 		if name == "PEERSTATE_LISTEN" {
-			s.Listen = listenAddr(r.web)
+			s.Listen = settings.ListenAddr(r.web)
 		} else {
-			s.AdminListen = listenAddr(r.web)
+			s.AdminListen = settings.ListenAddr(r.web)
 		}
 		err := serve(t.Context(), s, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "another program has the port; a state server") {
@@ -224,7 +225,7 @@ func TestANodeWithADataDirectoryHasItsSessionsAfterARestart(t *testing.T) {
 	if got := ask(r, "GET %2fapp%2fid HTTP/1.1\r\n\r\n"); got != "HTTP/1.1 200" {
 		t.Error(got)
 	}
-	s := mustSettings(t, "", data, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=")
+	s := mustSettings(t, data, "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=")
 	err := serve(t.Context(), s, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "PEERSTATE_DATA_DIR") || !strings.Contains(err.Error(), "another process uses it") {
 		t.Errorf("a second one on the same directory: %v", err)

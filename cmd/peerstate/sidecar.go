@@ -17,6 +17,7 @@ import (
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
 	"peerstate/cmd/peerstate/service"
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/proxy"
 	"peerstate/proxy/upstream"
 	"peerstate/store"
@@ -25,7 +26,7 @@ import (
 
 // sidecar is a running node: the parts, put together.
 type sidecar struct {
-	settings *settings
+	settings *settings.Settings
 	system   service.Supervisor
 	log      *slog.Logger
 	name     string // of the node
@@ -65,15 +66,15 @@ const (
 
 // shutdownTimeout is what the requests under way have left at a stop. None waits longer for its
 // answer than ASP.NET does.
-const shutdownTimeout = stateNetworkTimeout
+const shutdownTimeout = settings.StateNetworkTimeout
 
 // serve runs a sidecar that nobody supervises.
-func serve(ctx context.Context, s *settings, log *slog.Logger) error {
+func serve(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
 	return supervised(ctx, s, log, service.Alone{})
 }
 
 // supervised runs a sidecar until ctx is done, which is no error, or a part of it fails.
-func supervised(ctx context.Context, s *settings, log *slog.Logger, system service.Supervisor) error {
+func supervised(ctx context.Context, s *settings.Settings, log *slog.Logger, system service.Supervisor) error {
 	kick, stopKicks := onHangUp(log)
 	defer stopKicks()
 	events := new(admin.Events)
@@ -104,7 +105,7 @@ func supervised(ctx context.Context, s *settings, log *slog.Logger, system servi
 		}
 	}
 	system.Report(service.Stopping)
-	if n.store != nil && s.OnStop != onStopKeep {
+	if n.store != nil && s.OnStop != settings.OnStopKeep {
 		if derr := n.drain(func(transport.DrainProgress) {}); derr != nil {
 			log.Error("sessions are left behind", "error", derr)
 		}

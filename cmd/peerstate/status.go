@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/settings"
 )
 
 func statusCommand() *cobra.Command {
@@ -72,7 +73,7 @@ listener. Exit code 1 if none answers.`,
 }
 
 // watchStatus shows the status until ctx ends, also while the sidecar starts anew.
-func watchStatus(ctx context.Context, s *settings, screen *screen, events int) error {
+func watchStatus(ctx context.Context, s *settings.Settings, screen *screen, events int) error {
 	t := time.NewTicker(admin.Every)
 	defer t.Stop()
 	for first := true; ; first = false {
@@ -101,8 +102,8 @@ func watchStatus(ctx context.Context, s *settings, screen *screen, events int) e
 
 // askForStatus asks the sidecar that runs with these settings: over the control socket, and where that
 // cannot be had, the admin listener.
-func askForStatus(ctx context.Context, s *settings) (p admin.Page, err error) {
-	err = askSidecar(ctx, func() (*settings, error) { return s, nil }, "status", nil, func(answer admin.Page) error {
+func askForStatus(ctx context.Context, s *settings.Settings) (p admin.Page, err error) {
+	err = askSidecar(ctx, func() (*settings.Settings, error) { return s, nil }, "status", nil, func(answer admin.Page) error {
 		p = answer
 		return nil
 	})

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 )
 
 func TestTheStatusIsAskedOverTheControlSocketAlsoWithoutAnAdminListener(t *testing.T) {
@@ -87,7 +88,7 @@ func (c *counted) Write(p []byte) (int, error) {
 func TestAWatchedStatusIsDrawnAgainAndSurvivesARestart(t *testing.T) {
 	socket := controlFor(t, "socket")
 	r := startSidecar(t, "PEERSTATE_CONTROL="+socket)
-	s := mustSettings(t, "", "PEERSTATE_CONTROL="+socket, "PEERSTATE_ADMIN_LISTEN=")
+	s := mustSettings(t, "PEERSTATE_CONTROL="+socket, "PEERSTATE_ADMIN_LISTEN=")
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out := &counted{again: make(chan struct{})}

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"peerstate/cmd/peerstate/settings"
 	"peerstate/proxy"
 	"peerstate/proxy/upstream"
 	"peerstate/store"
@@ -83,7 +83,7 @@ func (n *sidecar) upstreamWarnings() (warnings []string) {
 }
 
 // checkUpstream looks whether the old state server answers.
-func checkUpstream(ctx context.Context, s *settings) finding {
+func checkUpstream(ctx context.Context, s *settings.Settings) finding {
 	old := upstream.New(string(s.Upstream), int64(s.MaxBody))
 	err := old.Probe(ctx)
 	if cerr := old.Close(); err == nil {
@@ -95,15 +95,6 @@ func checkUpstream(ctx context.Context, s *settings) finding {
 				"if the migration is over, take the setting out")
 	}
 	return good("the old state server %s answers", s.Upstream)
-}
-
-// parseUpstream reads the address of the old state server.
-func parseUpstream(v string) (upstreamAddr, error) {
-	host, port, err := net.SplitHostPort(v)
-	if err != nil || !isHost(host) || !isPort(port) || port == "0" {
-		return "", fmt.Errorf("host:port of the old state server, such as 10.0.0.9:42424")
-	}
-	return upstreamAddr(v), nil
 }
 
 // upstreamCollector gives the metrics of a migration.

@@ -1,4 +1,9 @@
-package main
+// Package settings reads what the operator decided: from the environment, and from one file of NAME=value lines. It says of each
+// wrong value what would be right, and warns of what can be meant but seldom is.
+//
+// What single values may be is in values.go, what two settings together must not be in rules.go, where values
+// come from in sources.go.
+package settings
 
 import (
 	"errors"
@@ -15,31 +20,30 @@ import (
 // prefix is what the names of all settings begin with.
 const prefix = "PEERSTATE_"
 
-// settings is what the operator decided. One field, one environment variable: the env tag is its name
+// Settings is what the operator decided. One field, one environment variable: the env tag is its name
 // without the prefix, envDefault what holds when it is not set, doc what "peerstate config" says about
 // it. An explicitly empty value is an error but where the empty tag says what it means.
 //
-// The types carry the rules for single values (see settingvalues.go); what two settings together
-// must not be is in settingrules.go; where values come from is in settingsources.go.
-type settings struct {
-	Listen       listenAddr    `env:"LISTEN" envDefault:"127.0.0.1:42424" empty:"no web server" doc:"where the web server finds this node (state protocol, TCP); empty: a node without a web server"`
+// Nothing changes it once it has been read, so any goroutine may use it.
+type Settings struct {
+	Listen       ListenAddr    `env:"LISTEN" envDefault:"127.0.0.1:42424" empty:"no web server" doc:"where the web server finds this node (state protocol, TCP); empty: a node without a web server"`
 	AllowRemote  bool          `env:"ALLOW_REMOTE" envDefault:"false" doc:"allow a LISTEN that is not loopback; the protocol is plain text without a password"`
 	CertDir      string        `env:"CERT_DIR" envDefault:"" empty:"no peers" doc:"directory with ca.crt, node.crt, node.key; empty: stand-alone, no peers"`
 	CADir        string        `env:"CA_DIR" envDefault:"" empty:"another node is, or none" doc:"this node is the farm's issuer: the directory with ca.crt and ca.key that cert init made; empty: it is not"`
 	CertLife     certLife      `env:"CERT_LIFE" envDefault:"90d" doc:"how long certificates last that this node issues, if it is the issuer; nodes renew them with a third of it left"`
-	PeerListen   listenAddr    `env:"PEER_LISTEN" envDefault:":42425" doc:"QUIC (UDP): one port for all peers, in and out"`
-	Peers        peerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"other nodes: host:port,host:port; one is enough, as the nodes tell each other whom they know"`
+	PeerListen   ListenAddr    `env:"PEER_LISTEN" envDefault:":42425" doc:"QUIC (UDP): one port for all peers, in and out"`
+	Peers        PeerAddrs     `env:"PEERS" envDefault:"" empty:"none" doc:"other nodes: host:port,host:port; one is enough, as the nodes tell each other whom they know"`
 	Mesh         meshMode      `env:"MESH" envDefault:"auto" doc:"auto: all nodes link to all; manual: only the links in PEERS, on either side"`
 	MaxHops      hopCount      `env:"MAX_HOPS" envDefault:"16" doc:"over how many links a question goes; at least as many as lie between any two nodes"`
 	Site         siteName      `env:"SITE" envDefault:"" empty:"none" doc:"where this node stands; shown in status, and used to place backups"`
-	AdminListen  listenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
+	AdminListen  ListenAddr    `env:"ADMIN_LISTEN" envDefault:"127.0.0.1:42426" empty:"off" doc:"health, metrics, status (HTTP, read-only); empty: off"`
 	FetchTimeout time.Duration `env:"FETCH_TIMEOUT" envDefault:"2500ms" doc:"longest a request waits for peers"`
 	MissingGrace time.Duration `env:"MISSING_GRACE" envDefault:"5s" doc:"a node not up for this long is out"`
 	LockWait     lockWait      `env:"LOCK_WAIT" envDefault:"400ms" doc:"how long a request waits for a lock before it is told 423; 0: not at all"`
 	LostAfter    time.Duration `env:"LOST_AFTER" envDefault:"60s" doc:"a node out for this long is lost: what only it held is missing"`
 	Backups      backups       `env:"BACKUPS" envDefault:"1" doc:"copies of each session on other nodes; 0: none"`
 	BackupSync   store.Sync    `env:"BACKUP_SYNC" envDefault:"off" doc:"on: a write is answered when its backups have it, or after 1 s, or at once when no other node is linked; strict: then the client gets an error; off: at once"`
-	Placement    placement     `env:"BACKUP_PLACEMENT" envDefault:"any" doc:"where backups should be: any, other-site or same-site"`
+	Placement    Placement     `env:"BACKUP_PLACEMENT" envDefault:"any" doc:"where backups should be: any, other-site or same-site"`
 	DataDir      string        `env:"DATA_DIR" envDefault:"" empty:"memory only" doc:"directory for the journal: sessions survive a crash, a power cut and a restart; empty: memory only"`
 	DataSync     dataSync      `env:"DATA_SYNC" envDefault:"100ms" doc:"how often the journal is forced to disk; always: before a write is answered"`
 	OnStop       onStop        `env:"ON_STOP" envDefault:"handover" doc:"handover: a stop hands the sessions over to the other nodes; keep: it leaves them in the journal"`
@@ -54,30 +58,30 @@ type settings struct {
 	LogLevel     logLevel      `env:"LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 	LogFormat    logFormat     `env:"LOG_FORMAT" envDefault:"text" doc:"text: for people, coloured on a terminal; json: for collectors"`
 
-	inForce  []inForce // every setting in the order above
-	warnings []string  // for the log and for check: nothing that stops the start
+	InForce  []inForce // every setting, in the order above
+	Warnings []string  // for the log and for check: nothing that stops the start
 }
 
-// inForce is one setting as "peerstate config" shows it.
+// inForce is one setting as "peerstate config" shows it: its Name and its Value.
 type inForce struct {
 	setting
-	value  string // as it was written
+	Value  string // as it was written
 	origin string // "environment", "FILE line N", or "default"
 }
 
-// setting is what the tags of a field of settings say.
+// setting is what the tags of a field of Settings say.
 type setting struct {
-	name     string // with the prefix
+	Name     string // with the prefix
 	field    string
 	fallback string
 	doc      string
 	mayEmpty bool
 }
 
-// allSettings lists the fields of settings in their order.
+// allSettings lists the fields of Settings in their order.
 func allSettings() []setting {
 	var all []setting
-	for f := range reflect.TypeFor[settings]().Fields() {
+	for f := range reflect.TypeFor[Settings]().Fields() {
 		if name, ok := f.Tag.Lookup("env"); ok {
 			_, mayEmpty := f.Tag.Lookup("empty")
 			all = append(all, setting{prefix + name, f.Name, f.Tag.Get("envDefault"), f.Tag.Get("doc"), mayEmpty})
@@ -86,11 +90,11 @@ func allSettings() []setting {
 	return all
 }
 
-// wrongSettings is every fault found in the settings, each in a line that names the variable, the
+// Wrong is every fault found in the settings, each in a line that names the variable, the
 // value and what would be right. As an error it is one line; check shows them all.
-type wrongSettings []string
+type Wrong []string
 
-func (w wrongSettings) Error() string {
+func (w Wrong) Error() string {
 	if more := len(w) - 1; more > 0 {
 		return fmt.Sprintf("%s (and %d more: see peerstate check)", w[0], more)
 	}
@@ -98,9 +102,9 @@ func (w wrongSettings) Error() string {
 }
 
 // newSettings reads the settings from values, which has them under their full names. A wrong value
-// is a usageError that wraps wrongSettings.
-func newSettings(values sources) (*settings, error) {
-	s := &settings{warnings: values.warnings}
+// is Wrong.
+func newSettings(values sources) (*Settings, error) {
+	s := &Settings{Warnings: values.warnings}
 	plain := make(map[string]string)
 	for name, v := range values.byName {
 		plain[name] = v.value
@@ -112,28 +116,28 @@ func newSettings(values sources) (*settings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read settings: %w", err)
 	}
-	var wrong wrongSettings
+	var wrong Wrong
 	for _, set := range allSettings() {
-		v, given := values.byName[set.name]
+		v, given := values.byName[set.Name]
 		switch fault := faults[set.field]; {
 		case !given:
 			v = sourced{set.fallback, "default"}
 		case v.value == "" && set.mayEmpty:
 			reflect.ValueOf(s).Elem().FieldByName(set.field).SetZero()
 		case v.value == "":
-			wrong = append(wrong, fmt.Sprintf("%s is empty (%s): leave it out for the default, %s", set.name, v.origin, set.fallback))
+			wrong = append(wrong, fmt.Sprintf("%s is empty (%s): leave it out for the default, %s", set.Name, v.origin, set.fallback))
 		case fault != nil:
-			wrong = append(wrong, fmt.Sprintf("%s is %q (%s): it should be %v", set.name, v.value, v.origin, fault))
+			wrong = append(wrong, fmt.Sprintf("%s is %q (%s): it should be %v", set.Name, v.value, v.origin, fault))
 		}
-		s.inForce = append(s.inForce, inForce{set, v.value, v.origin})
+		s.InForce = append(s.InForce, inForce{set, v.value, v.origin})
 	}
 	if len(wrong) == 0 {
 		wrong = s.contradictions()
 	}
 	if len(wrong) > 0 {
-		return nil, usage("%w", wrong)
+		return nil, wrong
 	}
-	s.warnings = append(s.warnings, s.doubts()...)
+	s.Warnings = append(s.Warnings, s.doubts()...)
 	return s, nil
 }
 
@@ -157,19 +161,19 @@ func faultsByField(err error) (map[string]error, error) {
 	return faults, nil
 }
 
-// value gives a setting as it was written, for messages.
-func (s *settings) value(field string) string {
-	for _, f := range s.inForce {
+// Value gives a setting as it was written, for messages.
+func (s *Settings) Value(field string) string {
+	for _, f := range s.InForce {
 		if f.field == field {
-			return f.value
+			return f.Value
 		}
 	}
 	return ""
 }
 
 // given tells whether a setting was set, even to its default.
-func (s *settings) given(field string) bool {
-	for _, f := range s.inForce {
+func (s *Settings) given(field string) bool {
+	for _, f := range s.InForce {
 		if f.field == field {
 			return f.origin != "default"
 		}
@@ -178,16 +182,16 @@ func (s *settings) given(field string) bool {
 }
 
 // String gives the settings in the form of an --env-file.
-func (s *settings) String() string {
+func (s *Settings) String() string {
 	var b strings.Builder
-	for _, f := range s.inForce {
+	for _, f := range s.InForce {
 		fmt.Fprintf(&b, "# %s\n", f.doc)
 		if f.origin == "default" {
 			b.WriteString("# from: default\n")
 		} else {
 			fmt.Fprintf(&b, "# from: %s (default: %s)\n", f.origin, orNone(f.fallback))
 		}
-		fmt.Fprintf(&b, "%s=%s\n\n", f.name, quoteValue(f.value))
+		fmt.Fprintf(&b, "%s=%s\n\n", f.Name, Quote(f.Value))
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ import (
 )
 
 // settingsFrom reads settings from an environment and the text of a file ("": no file).
-func settingsFrom(t *testing.T, file string, environ ...string) (*settings, error) {
+func settingsFrom(t *testing.T, file string, environ ...string) (*Settings, error) {
 	t.Helper()
 	path := ""
 	if file != "" {
@@ -26,14 +26,10 @@ func settingsFrom(t *testing.T, file string, environ ...string) (*settings, erro
 			t.Fatal(err)
 		}
 	}
-	values, err := readSources(path, "", environ)
-	if err != nil {
-		return nil, err
-	}
-	return newSettings(values)
+	return Read(path, "", environ)
 }
 
-func mustSettings(t *testing.T, file string, environ ...string) *settings {
+func mustSettings(t *testing.T, file string, environ ...string) *Settings {
 	t.Helper()
 	s, err := settingsFrom(t, file, environ...)
 	if err != nil {
@@ -43,14 +39,14 @@ func mustSettings(t *testing.T, file string, environ ...string) *settings {
 }
 
 func TestTheDefaultsAreThoseOfTheManual(t *testing.T) {
-	want := &settings{
+	want := &Settings{
 		Listen: "127.0.0.1:42424", PeerListen: ":42425", AdminListen: "127.0.0.1:42426",
 		FetchTimeout: 2500 * time.Millisecond, MissingGrace: 5 * time.Second, LostAfter: time.Minute,
 		LockWait: lockWait(400 * time.Millisecond), DrainTimeout: 30 * time.Second, CertLife: certLife(90 * 24 * time.Hour), Backups: 1, BackupSync: store.SyncOff, Placement: "any",
 		Mesh: "auto", MaxHops: 16, DataSync: dataSync(100 * time.Millisecond), OnStop: "handover",
 		MaxBody: 64 << 20, MaxConns: 10000, StatusLine: "http", LogLevel: logLevel(slog.LevelInfo), LogFormat: "text",
 	}
-	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreUnexported(settings{})); diff != "" {
+	if diff := cmp.Diff(want, mustSettings(t, ""), cmpopts.IgnoreFields(Settings{}, "InForce", "Warnings")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -88,9 +84,9 @@ func TestEverySettingIsRead(t *testing.T) {
 		PEERSTATE_LOG_LEVEL=DEBUG
 		PEERSTATE_LOG_FORMAT=json
 	`)
-	want := &settings{
+	want := &Settings{
 		Listen: "0.0.0.0:5000", AllowRemote: true, CertDir: `C:\new\certs`, CADir: "/farm-ca", CertLife: certLife(30 * 24 * time.Hour),
-		Peers: peerAddrs{"tokyo:42425", "[2001:db8::7]:42425"}, Site: "Frankfurt am Main #1",
+		Peers: PeerAddrs{"tokyo:42425", "[2001:db8::7]:42425"}, Site: "Frankfurt am Main #1",
 		Backups: 2, BackupSync: store.SyncStrict, Placement: "other-site",
 		PeerListen: "[::]:42435", AdminListen: "localhost:0", Mesh: "manual", MaxHops: 3,
 		FetchTimeout: time.Second, MissingGrace: 2 * time.Second, LostAfter: 3 * time.Minute,
@@ -101,7 +97,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		t.Errorf("with the aliases a session is kept under %q (%v)", kept, err)
 	}
 	got.AppAliases = appAliases{} // cmp cannot look inside
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(settings{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Settings{}, "InForce", "Warnings")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -189,8 +185,8 @@ func TestAWrongValueIsNamedWithWhatWouldBeRight(t *testing.T) {
 		{"LOG_FORMAT", "xml", `"text" or "json"`},
 	} {
 		_, err := settingsFrom(t, "", prefix+c.name+"="+c.value)
-		if _, ok := errors.AsType[*usageError](err); !ok {
-			t.Errorf("%s=%q is not a usage error: %v", c.name, c.value, err)
+		if _, ok := errors.AsType[Wrong](err); !ok {
+			t.Errorf("%s=%q is not known to be wrong: %v", c.name, c.value, err)
 			continue
 		}
 		line := err.Error()
@@ -209,7 +205,7 @@ func TestAWrongValueTellsWhereItStands(t *testing.T) {
 
 func TestAnUnknownNameIsReportedWithTheNearest(t *testing.T) {
 	s := mustSettings(t, "PEERSTAT_SITE=x\nPATH=y\n", "PEERSTATE_LISTN=127.0.0.1:1", "PEERSTATE_ZZZZZZZZ=1", "HOME=/root")
-	got := strings.Join(s.warnings, "\n")
+	got := strings.Join(s.Warnings, "\n")
 	for _, want := range []string{
 		"PEERSTATE_LISTN (environment) is not a setting: did you mean PEERSTATE_LISTEN?",
 		"PEERSTATE_ZZZZZZZZ (environment) is not a setting\n",
@@ -239,8 +235,8 @@ func TestStrangeSettingsAreAllowedWithAWarning(t *testing.T) {
 		{[]string{"PEERSTATE_CERT_DIR=/c", "PEERSTATE_PEERS=a:1,b:2,a:1,a:1"}, "a:1 more than once"},
 	} {
 		s := mustSettings(t, "", c.environ...)
-		if len(s.warnings) != 1 || !strings.Contains(s.warnings[0], c.want) {
-			t.Errorf("%q gives %q, want one warning with %q", c.environ, s.warnings, c.want)
+		if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], c.want) {
+			t.Errorf("%q gives %q, want one warning with %q", c.environ, s.Warnings, c.want)
 		}
 	}
 }
@@ -265,7 +261,7 @@ func TestABadFileIsRefusedWithItsLine(t *testing.T) {
 
 func TestTheFileBesideTheProgramIsReadWithoutAnEnvFile(t *testing.T) {
 	dir := t.TempDir()
-	beside, other := filepath.Join(dir, besideName), filepath.Join(dir, "other.env")
+	beside, other := filepath.Join(dir, BesideName), filepath.Join(dir, "other.env")
 	if _, err := readSources("", beside, nil); err != nil {
 		t.Errorf("without such a file: %v", err)
 	}
@@ -286,7 +282,7 @@ func TestTheFileBesideTheProgramIsReadWithoutAnEnvFile(t *testing.T) {
 func TestWhatConfigPrintsIsAnEnvFileOfTheSameSettings(t *testing.T) {
 	s := mustSettings(t, "", "PEERSTATE_SITE= 'a #b", "PEERSTATE_LISTEN=", `PEERSTATE_CERT_DIR="C:\x" #y`, "PEERSTATE_MAX_BODY=1.5MiB")
 	again := mustSettings(t, s.String())
-	if diff := cmp.Diff(s, again, cmpopts.IgnoreUnexported(settings{})); diff != "" {
+	if diff := cmp.Diff(s, again, cmpopts.IgnoreFields(Settings{}, "InForce", "Warnings")); diff != "" {
 		t.Error(diff)
 	}
 	for _, want := range []string{"# from: environment (default: 64MiB)\nPEERSTATE_MAX_BODY=1.5MiB\n", "# from: default\nPEERSTATE_LOST_AFTER=60s\n"} {
@@ -301,7 +297,7 @@ func TestAnyValueOfAFileIsReadBackAsItWas(t *testing.T) {
 		want := rapid.StringMatching(`[ -~]*`).Filter(func(v string) bool {
 			return !strings.Contains(v, `"`) || !strings.Contains(v, `'`)
 		}).Draw(t, "value")
-		lines, err := parseEnvFile("f", []byte("NAME="+quoteValue(want)+"\n"))
+		lines, err := parseEnvFile("f", []byte("NAME="+Quote(want)+"\n"))
 		if err != nil || len(lines) != 1 || lines[0].value != want {
 			t.Fatalf("%q was read back as %v, %v", want, lines, err)
 		}

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"bytes"
@@ -10,8 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/spf13/cobra"
-
+	"peerstate/cmd/peerstate/nearest"
 	"peerstate/cmd/peerstate/service"
 )
 
@@ -28,23 +27,21 @@ type sourced struct {
 	origin string // "environment", "FILE line N"
 }
 
-// besideName is the file beside the program.
-const besideName = "peerstate.env"
+// BesideName is the file beside the program.
+const BesideName = "peerstate.env"
 
-// envFileFlag gives a command its --env-file. Read the settings with the function that it returns.
-func envFileFlag(cmd *cobra.Command) func() (*settings, error) {
-	file := cmd.Flags().String("env-file", "", "`file` of NAME=value lines, for settings that the environment does not have (default: "+besideName+" beside the program, or that of the installed service, if there is one)")
-	return func() (*settings, error) {
-		values, err := readSources(*file, usualFile(), os.Environ())
-		if err != nil {
-			return nil, usage("%w", err)
-		}
-		return newSettings(values)
+// Read reads the settings of environ (NAME=value each), and those that are not there from file, or from otherwise
+// if file is empty; "": from no file. A wrong value is Wrong; any other error is about the file.
+func Read(file, otherwise string, environ []string) (*Settings, error) {
+	values, err := readSources(file, otherwise, environ)
+	if err != nil {
+		return nil, err
 	}
+	return newSettings(values)
 }
 
-// usualFile is where the settings are without --env-file.
-func usualFile() string {
+// Usual is where the settings are without --env-file: the file beside the program, or that of the installed service.
+func Usual() string {
 	beside := besideProgram()
 	if _, err := os.Stat(beside); err == nil {
 		return beside
@@ -62,7 +59,7 @@ func besideProgram() string {
 	if target, err := filepath.EvalSymlinks(program); err == nil {
 		program = target
 	}
-	return filepath.Join(filepath.Dir(program), besideName)
+	return filepath.Join(filepath.Dir(program), BesideName)
 }
 
 // readSources collects the settings of environ (NAME=value each) and of file; of beside if file is
@@ -72,12 +69,12 @@ func readSources(file, beside string, environ []string) (sources, error) {
 	known := make(map[string]bool)
 	var names []string
 	for _, set := range allSettings() {
-		known[set.name] = true
-		names = append(names, set.name)
+		known[set.Name] = true
+		names = append(names, set.Name)
 	}
 	unknown := func(name, origin string) {
 		w := fmt.Sprintf("%s (%s) is not a setting", name, origin)
-		if near := nearest(name, names); near != "" {
+		if near := nearest.To(name, names); near != "" {
 			w += ": did you mean " + near + "?"
 		}
 		s.warnings = append(s.warnings, w)
@@ -191,9 +188,9 @@ func unquoteValue(v string) (string, error) {
 	return strings.TrimSpace(v), nil
 }
 
-// quoteValue writes a value so that unquoteValue reads it. (What needs quotes and has both kinds inside
+// Quote writes a value as it must stand in a file of settings. (What needs quotes and has both kinds inside
 // cannot be written; that would be a strange directory.)
-func quoteValue(v string) string {
+func Quote(v string) string {
 	plain, err := unquoteValue(v)
 	switch {
 	case err == nil && plain == v:

@@ -1,4 +1,4 @@
-package main
+package settings
 
 import (
 	"errors"
@@ -25,16 +25,19 @@ import (
 // what would have been right; it completes "it should be ...".
 
 type (
-	listenAddr string   // host:port, the host may be empty (all addresses), the port may be 0 (a free one)
-	peerAddrs  []string // host:port each, complete
+	// ListenAddr is host:port; the host may be empty (all addresses), and the port 0 (a free one).
+	ListenAddr string
+	// PeerAddrs are host:port each, complete.
+	PeerAddrs  []string
 	siteName   string
 	appAliases struct{ *proxy.Aliases } // nil: none
 	// lockWait may be 0, which a time-out may not.
-	lockWait     time.Duration
-	backups      int
-	dataSync     time.Duration // 0: "always"
-	onStop       string        // "handover" or "keep"
-	placement    transport.Placement
+	lockWait time.Duration
+	backups  int
+	dataSync time.Duration // 0: "always"
+	onStop   string        // "handover" or "keep"
+	// Placement is where backups should be.
+	Placement    transport.Placement
 	certLife     time.Duration
 	controlPath  string // a path, or a pipe's name on Windows
 	byteSize     int64
@@ -50,8 +53,8 @@ type (
 )
 
 var settingParsers = map[reflect.Type]env.ParserFunc{
-	reflect.TypeFor[listenAddr]():    parser(parseListenAddr),
-	reflect.TypeFor[peerAddrs]():     parser(parsePeerAddrs),
+	reflect.TypeFor[ListenAddr]():    parser(ParseListenAddr),
+	reflect.TypeFor[PeerAddrs]():     parser(ParsePeerAddrs),
 	reflect.TypeFor[upstreamAddr]():  parser(parseUpstream),
 	reflect.TypeFor[siteName]():      parser(parseSiteName),
 	reflect.TypeFor[appAliases]():    parser(parseAppAliases),
@@ -63,15 +66,15 @@ var settingParsers = map[reflect.Type]env.ParserFunc{
 	reflect.TypeFor[bool]():          parser(parseBool),
 	reflect.TypeFor[backups]():       parser(parseBackups),
 	reflect.TypeFor[dataSync]():      parser(parseDataSync),
-	reflect.TypeFor[onStop]():        oneOf(map[string]onStop{"handover": "handover", "keep": onStopKeep}, `"handover" or "keep"`),
+	reflect.TypeFor[onStop]():        oneOf(map[string]onStop{"handover": "handover", "keep": OnStopKeep}, `"handover" or "keep"`),
 	reflect.TypeFor[store.Sync]():    oneOf(map[string]store.Sync{"off": store.SyncOff, "on": store.SyncOn, "strict": store.SyncStrict}, `"off", "on" or "strict"`),
-	reflect.TypeFor[placement](): oneOf(map[string]placement{"any": placement(transport.AnyNode), "other-site": placement(transport.OtherSite),
-		"same-site": placement(transport.SameSite)}, `"any", "other-site" or "same-site"`),
+	reflect.TypeFor[Placement](): oneOf(map[string]Placement{"any": Placement(transport.AnyNode), "other-site": Placement(transport.OtherSite),
+		"same-site": Placement(transport.SameSite)}, `"any", "other-site" or "same-site"`),
 	reflect.TypeFor[statusLine](): oneOf(map[string]statusLine{"http": "http", "bare": "bare"}, `"http" or "bare"`),
 	reflect.TypeFor[logFormat]():  oneOf(map[string]logFormat{"text": "text", "json": "json"}, `"text" or "json"`),
 	reflect.TypeFor[certLife]():   parser(parseCertLife),
 	reflect.TypeFor[hopCount]():   parser(parseHopCount),
-	reflect.TypeFor[meshMode]():   oneOf(map[string]meshMode{"auto": "auto", "manual": meshManual}, `"auto" or "manual"`),
+	reflect.TypeFor[meshMode]():   oneOf(map[string]meshMode{"auto": "auto", "manual": MeshManual}, `"auto" or "manual"`),
 	reflect.TypeFor[logLevel](): oneOf(map[string]logLevel{"debug": logLevel(slog.LevelDebug), "info": logLevel(slog.LevelInfo),
 		"warn": logLevel(slog.LevelWarn), "error": logLevel(slog.LevelError)}, `"debug", "info", "warn" or "error"`),
 }
@@ -90,12 +93,13 @@ func oneOf[T any](words map[string]T, right string) env.ParserFunc {
 	}
 }
 
-func parseListenAddr(v string) (listenAddr, error) {
+// ParseListenAddr reads host:port; the host may be empty, and the port 0. The error says what would be right.
+func ParseListenAddr(v string) (ListenAddr, error) {
 	host, port, err := net.SplitHostPort(v)
-	if err != nil || !isPort(port) || !isHost(host) && host != "" {
+	if err != nil || !IsPort(port) || !IsHost(host) && host != "" {
 		return "", errors.New("host:port with a port from 0 to 65535, such as 127.0.0.1:42424, [::1]:42424 or :42425")
 	}
-	return listenAddr(v), nil
+	return ListenAddr(v), nil
 }
 
 // mostBackups is more than anybody needs, and a typing error beyond.
@@ -109,12 +113,13 @@ func parseBackups(v string) (backups, error) {
 	return backups(n), nil
 }
 
-func parsePeerAddrs(v string) (peerAddrs, error) {
-	var peers peerAddrs
+// ParsePeerAddrs reads host:port with commas between. The error says what would be right.
+func ParsePeerAddrs(v string) (PeerAddrs, error) {
+	var peers PeerAddrs
 	for one := range strings.SplitSeq(v, ",") {
 		one = strings.TrimSpace(one)
 		host, port, err := net.SplitHostPort(one)
-		if err != nil || !isPort(port) || port == "0" || !isHost(host) {
+		if err != nil || !IsPort(port) || port == "0" || !IsHost(host) {
 			return nil, errors.New("host:port with commas between, such as london.example.com:42425,10.0.0.7:42425")
 		}
 		peers = append(peers, one)
@@ -122,13 +127,23 @@ func parsePeerAddrs(v string) (peerAddrs, error) {
 	return peers, nil
 }
 
-func isPort(v string) bool {
+// parseUpstream reads the address of the old state server.
+func parseUpstream(v string) (upstreamAddr, error) {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil || !IsHost(host) || !IsPort(port) || port == "0" {
+		return "", errors.New("host:port of the old state server, such as 10.0.0.9:42424")
+	}
+	return upstreamAddr(v), nil
+}
+
+// IsPort tells whether v is a number from 0 to 65535.
+func IsPort(v string) bool {
 	_, err := strconv.ParseUint(v, 10, 16)
 	return err == nil
 }
 
-// isHost tells a name or an IP address from what cannot be either. It does not resolve it.
-func isHost(v string) bool {
+// IsHost tells a name or an IP address from what cannot be either. It does not resolve it.
+func IsHost(v string) bool {
 	return v != "" && !strings.ContainsFunc(v, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune(`/\@"'`, r)
 	})
@@ -175,8 +190,8 @@ func parseCount(v string) (count, error) {
 	return count(n), nil
 }
 
-// meshManual says that the operator draws the links.
-const meshManual meshMode = "manual"
+// MeshManual says that the operator draws the links.
+const MeshManual meshMode = "manual"
 
 func parseHopCount(v string) (hopCount, error) {
 	n, err := strconv.ParseInt(v, 10, 32)
@@ -194,18 +209,22 @@ func parseDuration(v string) (time.Duration, error) {
 	return d, nil
 }
 
-// leastCertLife leaves a node some time to renew its certificate in.
-const leastCertLife = time.Minute
+const (
+	day           = 24 * time.Hour
+	leastCertLife = time.Minute // leaves a node some time to renew its certificate in
+	// MostCertDays is how long a certificate may last.
+	MostCertDays = 36500
+)
 
 // parseCertLife takes days, which Go's durations have not, too.
 func parseCertLife(v string) (certLife, error) {
 	d, err := time.ParseDuration(v)
 	if days, ok := strings.CutSuffix(v, "d"); ok {
 		n, derr := strconv.ParseUint(days, 10, 16)
-		d, err = time.Duration(n)*certDay, derr
+		d, err = time.Duration(n)*day, derr
 	}
-	if err != nil || d < leastCertLife || d > certMaxDays*certDay {
-		return 0, fmt.Errorf("days such as 90d, or a duration of at least %v such as 36h, and at most %dd", leastCertLife, certMaxDays)
+	if err != nil || d < leastCertLife || d > MostCertDays*day {
+		return 0, fmt.Errorf("days such as 90d, or a duration of at least %v such as 36h, and at most %dd", leastCertLife, MostCertDays)
 	}
 	return certLife(d), nil
 }
@@ -218,8 +237,8 @@ func parseLockWait(v string) (lockWait, error) {
 	return lockWait(d), nil
 }
 
-// onStopKeep says that a stop leaves the sessions in the journal.
-const onStopKeep onStop = "keep"
+// OnStopKeep says that a stop leaves the sessions in the journal.
+const OnStopKeep onStop = "keep"
 
 // longestDataSync is more than anybody means: so much may be lost in a crash.
 const longestDataSync = time.Minute
@@ -243,12 +262,24 @@ func parseBool(v string) (bool, error) {
 	return b, nil
 }
 
-// isLoopback tells whether only this machine can reach a server on that address.
-func (a listenAddr) isLoopback() bool {
+// IsLoopback tells whether only this machine can reach a server on that address.
+func (a ListenAddr) IsLoopback() bool {
 	host, _, err := net.SplitHostPort(string(a))
 	if err != nil {
 		return false
 	}
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// Reachable is an address under which a listener on a can be reached from this machine.
+func (a ListenAddr) Reachable() string {
+	host, port, err := net.SplitHostPort(string(a))
+	if err != nil {
+		return string(a)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
 }

@@ -1,6 +1,6 @@
 //go:build !windows
 
-package main
+package settings
 
 // envName gives the name under which a variable is known: as it is written.
 func envName(name string) string { return name }
