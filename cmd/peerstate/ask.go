@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
-	"net"
-	"net/http"
 	"net/url"
 
 	"peerstate/cmd/peerstate/control"
@@ -36,26 +33,3 @@ func askSidecar[T any](ctx context.Context, read func() (*settings.Settings, err
 	return errors.Join(err, failed)
 }
 
-// fromAdmin asks the admin listener of the sidecar that runs with these settings for JSON.
-func fromAdmin(ctx context.Context, s *settings.Settings, path string, to any) error {
-	_, port, err := net.SplitHostPort(string(s.AdminListen))
-	if err != nil || port == "0" {
-		return errors.New("there is no admin listener, or its port is only known to the sidecar")
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.AdminListen.Reachable()+path, nil)
-	if err != nil {
-		return err
-	}
-	// Its own transport: no proxy of the environment, and no connection left open.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	answer, err := client.Do(r)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close() // it was read as far as it is of use
-	if answer.StatusCode != http.StatusOK {
-		return errors.New(answer.Status)
-	}
-	const most = 64 << 20 // the status of some hundreds of nodes with all their links
-	return json.NewDecoder(io.LimitReader(answer.Body, most)).Decode(to)
-}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/ending"
 )
 
 // issuing is a sidecar in this process that is its farm's issuer, and the commands that go to it.
@@ -392,19 +393,19 @@ func TestAnEndThatComesNearerIsSaidLouderAndMoreOften(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			e := &endingLog{slog.New(slog.NewTextHandler(&out, nil)), map[string]saidEnding{}}
-			e1 := ending{what: "this node's certificate", serial: "1", begun: certNoon, ends: certNoon.Add(c.life), advice: "renew it"}
-			begin, during := e1.ends.Add(-40*day), 41*day
+			e1 := ending.Ending{What: "this node's certificate", Serial: "1", Begun: certNoon, Ends: certNoon.Add(c.life), Advice: "renew it"}
+			begin, during := e1.Ends.Add(-40*day), 41*day
 			switch {
 			case c.lines == nil:
 				begin = certNoon
 			case c.life == 0: // another one with a third of 90 days left
-				e1.ends, begin, during = certNoon.Add(90*day), certNoon, 120*day
+				e1.Ends, begin, during = certNoon.Add(90*day), certNoon, 120*day
 			}
 			for now := begin; now.Before(begin.Add(during)); now = now.Add(time.Minute) {
 				if c.life == 0 && now.Equal(certNoon.Add(60*day)) {
-					e1.serial, e1.begun, e1.ends = "2", now, now.Add(90*day)
+					e1.Serial, e1.Begun, e1.Ends = "2", now, now.Add(90*day)
 				}
-				e.look(now, []ending{e1})
+				e.look(now, []ending.Ending{e1})
 			}
 			got := map[string]int{}
 			for line := range strings.Lines(out.String()) {

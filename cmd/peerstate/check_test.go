@@ -189,10 +189,10 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := fmt.Sprintf(`[{"node":"web1","addr":"127.0.0.1:%s","state":"connecting"},{"node":"gone","addr":"127.0.0.1:1","state":"lost"}]`, port)
-	if err := os.MkdirAll(filepath.Join(dir, stateDir), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, certs.StateDir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, stateDir, "nodes.json"), []byte(known), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, certs.StateDir, "nodes.json"), []byte(known), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// It is of another farm, which shows that it was asked.
@@ -207,10 +207,10 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", time.Hour, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(filepath.Join(i.dir, "web2", stateDir), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(i.dir, "web2", certs.StateDir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	copyFiles(t, filepath.Join(dir, stateDir), filepath.Join(i.dir, "web2", stateDir), "nodes.json")
+	copyFiles(t, filepath.Join(dir, certs.StateDir), filepath.Join(i.dir, "web2", certs.StateDir), "nodes.json")
 	found = checkPeers(t.Context(), &settings.Settings{CertDir: filepath.Join(i.dir, "web2")}, nil)
 	want(t, found, fine, "the node begins with those that it knows from before", "")
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/ending"
 	"peerstate/cmd/peerstate/settings"
 )
 
@@ -57,9 +58,9 @@ func checkCAEnd(dir string, now time.Time) (all []finding) {
 	if err != nil {
 		return nil // as Inspect has said
 	}
-	for _, e := range endingsOf(snap)[1:] {
-		if _, _, soon := urgency(e.ends.Sub(now), e.ends.Sub(e.begun)); soon {
-			all = append(all, warning(fmt.Sprintf("%s ends soon, on %s", e.what, e.ends.Format(time.DateOnly)), e.advice))
+	for _, e := range ending.Of(snap)[1:] {
+		if _, _, soon := ending.Urgency(e.Ends.Sub(now), e.Ends.Sub(e.Begun)); soon {
+			all = append(all, warning(fmt.Sprintf("%s ends soon, on %s", e.What, e.Ends.Format(time.DateOnly)), e.Advice))
 		}
 	}
 	return all

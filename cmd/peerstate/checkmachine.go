@@ -3,21 +3,23 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/dustin/go-humanize"
 
+	"peerstate/cmd/peerstate/machine"
 	"peerstate/cmd/peerstate/settings"
 	"peerstate/store"
 )
 
 // checkMachine looks whether the system gives what the settings need.
 func checkMachine(s *settings.Settings, r *runningSidecar) []finding {
-	var m machine
+	var m machine.Limits
 	if r != nil && r.told != nil {
 		m = r.told.Machine // of its account, which may have other limits
 	} else {
 		var err error
-		if m, err = thisMachine(); err != nil {
+		if m, err = machine.Measure(); err != nil {
 			return []finding{warning("what the system gives cannot be found out: "+err.Error(), "")}
 		}
 	}
@@ -28,7 +30,7 @@ func checkMachine(s *settings.Settings, r *runningSidecar) []finding {
 // log, and who asks for metrics.
 const besides = 200
 
-func judgeMachine(s *settings.Settings, m machine) (all []finding) {
+func judgeMachine(s *settings.Settings, m machine.Limits) (all []finding) {
 	if need := uint64(s.MaxConns) + besides; m.Files > 0 && m.Files < need {
 		all = append(all, warning(fmt.Sprintf("the system allows %s open files, and PEERSTATE_MAX_CONNS is %s: connections beyond that fail",
 			humanize.Comma(int64(m.Files)), humanize.Comma(int64(s.MaxConns))),
@@ -40,9 +42,9 @@ func judgeMachine(s *settings.Settings, m machine) (all []finding) {
 	if s.CertDir == "" {
 		return all
 	}
-	if m.Receive < wantedBuffer || m.Send < wantedBuffer {
+	if m.Receive < machine.WantedBuffer || m.Send < machine.WantedBuffer {
 		all = append(all, warning(fmt.Sprintf("the system gives a UDP socket a buffer of %s to receive and %s to send, and QUIC wants %s: in bursts packets are lost, and sent again",
-			humanize.IBytes(uint64(m.Receive)), humanize.IBytes(uint64(m.Send)), humanize.IBytes(wantedBuffer)), largerBuffers))
+			humanize.IBytes(uint64(m.Receive)), humanize.IBytes(uint64(m.Send)), humanize.IBytes(machine.WantedBuffer)), machine.LargerBuffers))
 	} else {
 		all = append(all, good("the buffers of UDP sockets are large enough"))
 	}
@@ -79,7 +81,7 @@ const (
 // checkSpace looks whether the disk has room for the journal.
 func checkSpace(s *settings.Settings, r *runningSidecar) []finding {
 	dir := existing(s.DataDir, func(path string) bool { _, err := os.Stat(path); return err == nil })
-	free, err := diskFree(dir)
+	free, err := machine.DiskFree(dir)
 	if err != nil {
 		return []finding{warning(fmt.Sprintf("how much room is left in %s cannot be found out: %v", dir, err), "")}
 	}
@@ -100,4 +102,16 @@ func judgeSpace(dir string, free, want uint64) finding {
 			dir, humanize.IBytes(free), humanize.IBytes(want)), mend)
 	}
 	return good("the disk of %s has %s left", dir, humanize.IBytes(free))
+}
+
+// existing is the nearest directory above path that exists, or path itself.
+func existing(path string, exists func(string) bool) string {
+	for !exists(path) {
+		up := filepath.Dir(path)
+		if up == path {
+			break
+		}
+		path = up
+	}
+	return path
 }

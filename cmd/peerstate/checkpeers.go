@@ -104,7 +104,7 @@ func judgeProbed(s *settings.Settings, self string, probed []transport.Probed) (
 // knownAddrs are the addresses where the node has met others, or was told of them when it joined. None, if they
 // cannot be read: then nothing is known.
 func knownAddrs(certDir string) (addrs []string) {
-	data, err := os.ReadFile(filepath.Join(certDir, stateDir, "nodes.json"))
+	data, err := os.ReadFile(filepath.Join(certDir, certs.StateDir, "nodes.json"))
 	if err != nil {
 		return nil
 	}

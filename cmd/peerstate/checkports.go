@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/ports"
 	"peerstate/cmd/peerstate/settings"
 )
 
@@ -18,8 +19,8 @@ func checkPorts(ctx context.Context, s *settings.Settings, r *runningSidecar) []
 			return
 		}
 		l, err := listen()
-		if f, ok := errors.AsType[*portFault](err); ok {
-			all = append(all, fault(f.what, f.mend))
+		if f, ok := errors.AsType[*ports.Fault](err); ok {
+			all = append(all, fault(f.What, f.Mend))
 			return
 		}
 		if err := l.Close(); err != nil {
@@ -29,18 +30,18 @@ func checkPorts(ctx context.Context, s *settings.Settings, r *runningSidecar) []
 		all = append(all, good("%s is free for %s", addr, use))
 	}
 	tcp := func(setting string, addr settings.ListenAddr) func() (io.Closer, error) {
-		return func() (io.Closer, error) { return listenTCP(ctx, setting, addr) }
+		return func() (io.Closer, error) { return ports.ListenTCP(ctx, setting, addr) }
 	}
 	try("PEERSTATE_LISTEN", "the web server", s.Listen, tcp("PEERSTATE_LISTEN", s.Listen))
 	try("PEERSTATE_ADMIN_LISTEN", "health, metrics and status", s.AdminListen, tcp("PEERSTATE_ADMIN_LISTEN", s.AdminListen))
 	// Windows may let two programs have one port, if one has it for a single address only.
-	if s.Listen != "" && aspnetStateRuns() {
+	if s.Listen != "" && ports.ASPNETStateRuns() {
 		all = append(all, warning("Microsoft's own state service runs on this machine too, so it is not certain which of the two a web server reaches",
-			disableASPNETState))
+			ports.DisableASPNETState))
 	}
 	if s.CertDir != "" {
 		try("PEERSTATE_PEER_LISTEN", "the peers (UDP)", s.PeerListen, func() (io.Closer, error) {
-			return listenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
+			return ports.ListenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
 		})
 	}
 	return all
@@ -52,7 +53,7 @@ func askAdmin(ctx context.Context, s *settings.Settings) *admin.Status {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var status admin.Status
-	if err := fromAdmin(ctx, s, "/api/status", &status); err != nil || status.Version == "" {
+	if err := admin.Ask(ctx, s.AdminListen.Reachable(), "/api/status", &status); err != nil || status.Version == "" {
 		return nil // it does not run, or something else has the port
 	}
 	return &status

@@ -12,6 +12,7 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/control"
+	"peerstate/cmd/peerstate/machine"
 	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
@@ -23,7 +24,7 @@ type insight struct {
 	NotReady string                 `json:"not_ready"` // why; empty: it is ready
 	Warnings []string               `json:"warnings"`  // those of /readyz
 	Settings map[string]string      `json:"settings"`  // in force there, by their names
-	Machine  machine                `json:"machine"`
+	Machine  machine.Limits         `json:"machine"`
 	Sessions int64                  `json:"sessions"` // bytes of those that it holds, and of backups
 	Peers    []peerInsight          `json:"peers"`
 	Links    []transport.LinkStatus `json:"links"`
@@ -49,7 +50,7 @@ func (n *sidecar) checkByCommand(_ context.Context, _ url.Values, report func(an
 		told.Settings[f.Name] = f.Value
 	}
 	var err error
-	if told.Machine, err = thisMachine(); err != nil {
+	if told.Machine, err = machine.Measure(); err != nil {
 		return err
 	}
 	if n.mesh != nil {

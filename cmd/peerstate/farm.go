@@ -11,12 +11,10 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/ports"
 	"peerstate/cmd/peerstate/settings"
 	"peerstate/transport"
 )
-
-// stateDir is where a node keeps what it knows of the others, beside its certificates.
-const stateDir = "state"
 
 // loadCertificates reads the node's certificates, which say what its name is.
 func loadCertificates(s *settings.Settings) (*certs.Snapshot, error) {
@@ -33,13 +31,13 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	if err := n.openIssuer(); err != nil {
 		return err
 	}
-	conn, err := listenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
+	conn, err := ports.ListenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
 	if err != nil {
 		return err
 	}
 	mesh, err := transport.New(transport.Config{
 		Certs: n.certs, Store: n.store, Instance: n.instance, Conn: conn, Peers: s.Peers,
-		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, stateDir), Issuer: n.issuer, Site: string(s.Site), Program: buildVersion(),
+		CertDir: s.CertDir, StateDir: filepath.Join(s.CertDir, certs.StateDir), Issuer: n.issuer, Site: string(s.Site), Program: buildVersion(),
 		FetchTimeout: s.FetchTimeout, Grace: s.MissingGrace, LostAfter: s.LostAfter, MaxBody: int64(s.MaxBody),
 		Backups: int(s.Backups), Placement: transport.Placement(s.Placement),
 		Manual: s.Mesh == settings.MeshManual, MaxHops: int(s.MaxHops), Aliases: s.AppAliases.Digest(), ClientOf: n.lockOwner, Log: n.log,

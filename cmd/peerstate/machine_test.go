@@ -5,29 +5,23 @@ import (
 	"path/filepath"
 	"testing"
 
+	"peerstate/cmd/peerstate/machine"
 	"peerstate/cmd/peerstate/settings"
 )
 
 func TestCheckComparesTheSettingsWithWhatTheSystemGives(t *testing.T) {
 	s := &settings.Settings{CertDir: "certs", MaxConns: 10_000}
-	enough := machine{Files: 20_000, Receive: 8 << 20, Send: 8 << 20, Memory: 16 << 30}
+	enough := machine.Limits{Files: 20_000, Receive: 8 << 20, Send: 8 << 20, Memory: 16 << 30}
 	none(t, judgeMachine(s, enough))
-	none(t, judgeMachine(s, machine{Receive: 8 << 20, Send: 8 << 20})) // no limit on files
+	none(t, judgeMachine(s, machine.Limits{Receive: 8 << 20, Send: 8 << 20})) // no limit on files
 
 	few := enough
 	few.Files = 1024
 	want(t, judgeMachine(s, few), doubtful, "the system allows 1,024 open files, and PEERSTATE_MAX_CONNS is 10,000", "LimitNOFILE=10200")
 	small := enough
 	small.Receive = 208 << 10
-	want(t, judgeMachine(s, small), doubtful, "a buffer of 208 KiB to receive and 8.0 MiB to send, and QUIC wants 7.0 MiB", largerBuffers)
-	none(t, judgeMachine(&settings.Settings{MaxConns: 100}, machine{Files: 1000, Receive: 1})) // without peers there is no UDP
-}
-
-func TestWhatTheSystemGivesIsMeasured(t *testing.T) {
-	m, err := thisMachine()
-	if err != nil || m.Receive <= 0 || m.Send <= 0 || m.Memory < 64<<20 {
-		t.Errorf("%+v, %v", m, err)
-	}
+	want(t, judgeMachine(s, small), doubtful, "a buffer of 208 KiB to receive and 8.0 MiB to send, and QUIC wants 7.0 MiB", machine.LargerBuffers)
+	none(t, judgeMachine(&settings.Settings{MaxConns: 100}, machine.Limits{Files: 1000, Receive: 1})) // without peers there is no UDP
 }
 
 func TestCheckLooksForRoomOnTheDiskOfTheJournal(t *testing.T) {
@@ -36,7 +30,7 @@ func TestCheckLooksForRoomOnTheDiskOfTheJournal(t *testing.T) {
 	want(t, []finding{judgeSpace("data", 5<<30, 4<<30)}, fine, "has 5.0 GiB left", "")
 
 	dir := t.TempDir()
-	free, err := diskFree(dir)
+	free, err := machine.DiskFree(dir)
 	if err != nil || free == 0 {
 		t.Fatal(free, err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs/private"
+	"peerstate/cmd/peerstate/ports"
 	"peerstate/cmd/peerstate/settings"
 	"peerstate/proxy/recording"
 	"peerstate/proxy/relay"
@@ -124,7 +125,7 @@ func checkServerAddr(flag, addr string) error {
 
 // runRelay runs until ctx ends.
 func runRelay(ctx context.Context, o relayOptions, edits relay.Edits, stdout, stderr io.Writer) (err error) {
-	l, err := listenTCP(ctx, "--listen", settings.ListenAddr(o.listen))
+	l, err := ports.ListenTCP(ctx, "--listen", settings.ListenAddr(o.listen))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"peerstate/cmd/peerstate/ports"
 	"peerstate/cmd/peerstate/service"
 )
 
@@ -138,7 +139,7 @@ func printInstalled(w io.Writer, p service.Place, made bool, listen string) erro
 	if listen != "" && !made {
 		fmt.Fprintf(&b, "To take over the port of Microsoft's state service, write this into the settings: PEERSTATE_LISTEN=%s\n\n", listen)
 	}
-	if aspnetStateRuns() {
+	if ports.ASPNETStateRuns() {
 		fmt.Fprintf(&b, "Microsoft's own state service runs on this machine, and has port 42424 unless it was set to another one.\n"+
 			"When you change over: sc stop aspnet_state & sc config aspnet_state start= disabled\n"+
 			"And back again:       peerstate service stop & sc config aspnet_state start= auto & sc start aspnet_state\n\n")

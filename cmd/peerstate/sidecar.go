@@ -16,6 +16,7 @@ import (
 
 	"peerstate/certs"
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/ports"
 	"peerstate/cmd/peerstate/service"
 	"peerstate/cmd/peerstate/settings"
 	"peerstate/proxy"
@@ -167,7 +168,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 
 	// Health checks are answered before there is anything to be healthy.
 	if s.AdminListen != "" {
-		l, err := listenTCP(ctx, "PEERSTATE_ADMIN_LISTEN", s.AdminListen)
+		l, err := ports.ListenTCP(ctx, "PEERSTATE_ADMIN_LISTEN", s.AdminListen)
 		if err != nil {
 			return err
 		}
@@ -177,7 +178,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	n.serveControl(ctx)
 	// The web server comes last: from its first request on everything has to work.
 	if s.Listen != "" {
-		l, err := listenTCP(ctx, "PEERSTATE_LISTEN", s.Listen)
+		l, err := ports.ListenTCP(ctx, "PEERSTATE_LISTEN", s.Listen)
 		if err != nil {
 			return err
 		}

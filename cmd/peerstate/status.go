@@ -112,7 +112,7 @@ func askForStatus(ctx context.Context, s *settings.Settings) (p admin.Page, err 
 	}
 	wait, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if fromAdmin(wait, s, "/api/page", &p) == nil && p.Status.Version != "" {
+	if admin.Ask(wait, s.AdminListen.Reachable(), "/api/page", &p) == nil && p.Status.Version != "" {
 		return p, nil
 	}
 	return p, err // the control socket's reason is the one that an operator can do something about

@@ -1,4 +1,4 @@
-package main
+package ports
 
 import "golang.org/x/sys/windows"
 
@@ -9,9 +9,9 @@ const (
 	errAccess           = windows.WSAEACCES // also when a program holds the port exclusively
 )
 
-// aspnetStateRuns tells whether Microsoft's state service runs here. It needs no administrator: only
+// ASPNETStateRuns tells whether Microsoft's state service runs here. It needs no administrator: only
 // the right to look is asked for. What cannot be found out is no.
-func aspnetStateRuns() bool {
+func ASPNETStateRuns() bool {
 	manager, err := windows.OpenSCManager(nil, nil, windows.SC_MANAGER_CONNECT)
 	if err != nil {
 		return false

@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"syscall"
@@ -9,8 +9,8 @@ import (
 // forceBuffers: nothing is to be forced here.
 func forceBuffers(syscall.RawConn, int) {}
 
-// largerBuffers is what an administrator types.
-const largerBuffers = "sysctl -w kern.ipc.maxsockbuf=8441037"
+// LargerBuffers is what an administrator types.
+const LargerBuffers = "sysctl -w kern.ipc.maxsockbuf=8441037"
 
 // memory is how many bytes this machine has.
 func memory() (uint64, error) { return unix.SysctlUint64("hw.memsize") }

@@ -1,6 +1,6 @@
 //go:build !windows
 
-package main
+package machine
 
 import (
 	"math"
@@ -22,8 +22,8 @@ func socketOption(fd uintptr, option int) (int, error) {
 	return unix.GetsockoptInt(int(fd), syscall.SOL_SOCKET, option)
 }
 
-// diskFree is how many bytes this account may still write to the file system that has path.
-func diskFree(path string) (uint64, error) {
+// DiskFree is how many bytes this account may still write to the file system that has path.
+func DiskFree(path string) (uint64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return 0, err

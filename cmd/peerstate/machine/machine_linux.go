@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"errors"
@@ -20,8 +20,8 @@ func forceBuffers(raw syscall.RawConn, size int) {
 	})
 }
 
-// largerBuffers is what an administrator types.
-const largerBuffers = "sysctl -w net.core.rmem_max=7500000 net.core.wmem_max=7500000, and the same two in a file of /etc/sysctl.d for the next start"
+// LargerBuffers is what an administrator types.
+const LargerBuffers = "sysctl -w net.core.rmem_max=7500000 net.core.wmem_max=7500000, and the same two in a file of /etc/sysctl.d for the next start"
 
 // memory is how many bytes this machine has, or may be used by the control group (version 2) that this process is in, as in a
 // container.

@@ -1,4 +1,4 @@
-package main
+package machine
 
 import (
 	"syscall"
@@ -17,8 +17,8 @@ func socketOption(fd uintptr, option int) (int, error) {
 // forceBuffers: nothing is to be forced here.
 func forceBuffers(syscall.RawConn, int) {}
 
-// diskFree is how many bytes this account may still write to the volume that has path.
-func diskFree(path string) (free uint64, err error) {
+// DiskFree is how many bytes this account may still write to the volume that has path.
+func DiskFree(path string) (free uint64, err error) {
 	p, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return 0, err
@@ -26,8 +26,8 @@ func diskFree(path string) (free uint64, err error) {
 	return free, windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
 }
 
-// largerBuffers: Windows gives what is asked for, as far as it has memory.
-const largerBuffers = "see whether this machine is short of memory"
+// LargerBuffers: Windows gives what is asked for, as far as it has memory.
+const LargerBuffers = "see whether this machine is short of memory"
 
 // memoryStatus is MEMORYSTATUSEX.
 type memoryStatus struct {

@@ -1,22 +1,21 @@
-package main
+package machine
 
 import (
 	"fmt"
 	"net"
-	"path/filepath"
 	"syscall"
 )
 
-// machine is what the system gives this process.
-type machine struct {
+// Limits is what the system gives this process.
+type Limits struct {
 	Files   uint64 `json:"files"`   // that it may have open, connections among them; 0: no limit, or it cannot be told
 	Receive int    `json:"receive"` // bytes that the system buffers for a UDP socket, as far as the process may ask for
 	Send    int    `json:"send"`
 	Memory  uint64 `json:"memory"` // bytes
 }
 
-// thisMachine asks the system.
-func thisMachine() (m machine, err error) {
+// Measure asks the system.
+func Measure() (m Limits, err error) {
 	m.Files = mostFiles()
 	if m.Receive, m.Send, err = udpBuffers(); err != nil {
 		return m, err
@@ -27,8 +26,8 @@ func thisMachine() (m machine, err error) {
 	return m, nil
 }
 
-// wantedBuffer is what quic-go asks for (sys_conn_buffers_nonopenbsd.go in 0.65).
-const wantedBuffer = 7 << 20
+// WantedBuffer is what quic-go asks for (sys_conn_buffers_nonopenbsd.go in 0.65).
+const WantedBuffer = 7 << 20
 
 // udpBuffers gives how large the buffers of a UDP socket become that asks in the way in which quic-go does.
 func udpBuffers() (receive, send int, err error) {
@@ -42,11 +41,11 @@ func udpBuffers() (receive, send int, err error) {
 		return 0, 0, fmt.Errorf("measure a UDP socket: %w", err)
 	}
 	// Whether these two do what was asked is what the measurement tells.
-	_ = conn.SetReadBuffer(wantedBuffer)
-	_ = conn.SetWriteBuffer(wantedBuffer)
+	_ = conn.SetReadBuffer(WantedBuffer)
+	_ = conn.SetWriteBuffer(WantedBuffer)
 	receive, send, err = buffersOf(raw)
-	if err == nil && (receive < wantedBuffer || send < wantedBuffer) {
-		forceBuffers(raw, wantedBuffer)
+	if err == nil && (receive < WantedBuffer || send < WantedBuffer) {
+		forceBuffers(raw, WantedBuffer)
 		receive, send, err = buffersOf(raw)
 	}
 	if err != nil {
@@ -66,16 +65,4 @@ func buffersOf(raw syscall.RawConn) (receive, send int, err error) {
 		return 0, 0, failed
 	}
 	return receive, send, err
-}
-
-// existing is the nearest directory above path that exists, or path itself.
-func existing(path string, exists func(string) bool) string {
-	for !exists(path) {
-		up := filepath.Dir(path)
-		if up == path {
-			break
-		}
-		path = up
-	}
-	return path
 }

@@ -1,4 +1,4 @@
-package main
+package ports
 
 import (
 	"bufio"
@@ -13,17 +13,17 @@ import (
 	"peerstate/cmd/peerstate/settings"
 )
 
-// portFault is why an address cannot be listened on, and how to mend it.
-type portFault struct {
-	what, mend string
+// Fault is why an address cannot be listened on, and how to mend it.
+type Fault struct {
+	What, Mend string
 	err        error
 }
 
-func (f *portFault) Error() string { return f.what + ": " + f.mend }
-func (f *portFault) Unwrap() error { return f.err }
+func (f *Fault) Error() string { return f.What + ": " + f.Mend }
+func (f *Fault) Unwrap() error { return f.err }
 
-// listenTCP listens on the address of a setting. The error is a portFault.
-func listenTCP(ctx context.Context, setting string, addr settings.ListenAddr) (net.Listener, error) {
+// ListenTCP listens on the address of a setting. The error is a portFault.
+func ListenTCP(ctx context.Context, setting string, addr settings.ListenAddr) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", string(addr))
 	if err != nil {
@@ -32,8 +32,8 @@ func listenTCP(ctx context.Context, setting string, addr settings.ListenAddr) (n
 	return l, nil
 }
 
-// listenUDP does the same for UDP.
-func listenUDP(ctx context.Context, setting string, addr settings.ListenAddr) (net.PacketConn, error) {
+// ListenUDP does the same for UDP.
+func ListenUDP(ctx context.Context, setting string, addr settings.ListenAddr) (net.PacketConn, error) {
 	var lc net.ListenConfig
 	c, err := lc.ListenPacket(ctx, "udp", string(addr))
 	if err != nil {
@@ -42,42 +42,42 @@ func listenUDP(ctx context.Context, setting string, addr settings.ListenAddr) (n
 	return c, nil
 }
 
-func explainListen(ctx context.Context, setting, network string, addr settings.ListenAddr, err error) *portFault {
-	f := &portFault{err: err, what: fmt.Sprintf("%s: cannot listen on %s %s", setting, network, addr)}
+func explainListen(ctx context.Context, setting, network string, addr settings.ListenAddr, err error) *Fault {
+	f := &Fault{err: err, What: fmt.Sprintf("%s: cannot listen on %s %s", setting, network, addr)}
 	switch {
 	case errors.Is(err, errAddrInUse):
-		f.what += ", another program has the port"
-		f.mend = "stop that program, or set " + setting + " to another port"
+		f.What += ", another program has the port"
+		f.Mend = "stop that program, or set " + setting + " to another port"
 		if network == "TCP" {
 			f.whoHas(ctx, setting, addr)
 		}
 	case errors.Is(err, errAddrNotAvailable):
-		f.what += ", this machine does not have that address"
-		f.mend = "set " + setting + " to an address of this machine"
+		f.What += ", this machine does not have that address"
+		f.Mend = "set " + setting + " to an address of this machine"
 	case errors.Is(err, os.ErrPermission), errors.Is(err, errAccess):
-		f.what += ", the system does not allow it"
-		f.mend = "set " + setting + " to a port above 1023 that nothing else has reserved"
+		f.What += ", the system does not allow it"
+		f.Mend = "set " + setting + " to a port above 1023 that nothing else has reserved"
 	default:
-		f.what += ": " + err.Error()
-		f.mend = "set " + setting + " to an address and port of this machine"
+		f.What += ": " + err.Error()
+		f.Mend = "set " + setting + " to an address and port of this machine"
 	}
 	return f
 }
 
 // whoHas adds who it is that has a port, as far as it can be told.
-func (f *portFault) whoHas(ctx context.Context, setting string, addr settings.ListenAddr) {
-	if aspnetStateRuns() {
-		f.what = fmt.Sprintf("%s: cannot listen on %s while Microsoft's own state service runs", setting, addr)
-		f.mend = disableASPNETState
+func (f *Fault) whoHas(ctx context.Context, setting string, addr settings.ListenAddr) {
+	if ASPNETStateRuns() {
+		f.What = fmt.Sprintf("%s: cannot listen on %s while Microsoft's own state service runs", setting, addr)
+		f.Mend = DisableASPNETState
 		return
 	}
 	if who := whoAnswers(ctx, addr); who != "" {
-		f.what += "; " + who + " answers there"
+		f.What += "; " + who + " answers there"
 	}
 }
 
-// disableASPNETState is what an administrator types to make room for us.
-const disableASPNETState = "stop it for good, as administrator: sc stop aspnet_state & sc config aspnet_state start= disabled"
+// DisableASPNETState is what an administrator types to make room for us.
+const DisableASPNETState = "stop it for good, as administrator: sc stop aspnet_state & sc config aspnet_state start= disabled"
 
 // whoAnswers asks the program that listens on addr, in the state protocol, what it is. It changes
 // nothing there. The answer is "" if nothing useful comes within a second.

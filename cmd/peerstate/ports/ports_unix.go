@@ -1,6 +1,6 @@
 //go:build !windows
 
-package main
+package ports
 
 import "syscall"
 
@@ -11,5 +11,5 @@ const (
 	errAccess           = syscall.EACCES
 )
 
-// aspnetStateRuns tells whether Microsoft's state service runs here; it exists on Windows only.
-func aspnetStateRuns() bool { return false }
+// ASPNETStateRuns tells whether Microsoft's state service runs here; it exists on Windows only.
+func ASPNETStateRuns() bool { return false }
