@@ -32,4 +32,3 @@ func askSidecar[T any](ctx context.Context, read func() (*settings.Settings, err
 	})
 	return errors.Join(err, failed)
 }
-

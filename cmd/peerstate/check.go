@@ -3,35 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
+	"peerstate/cmd/peerstate/check"
+	"peerstate/cmd/peerstate/machine"
 	"peerstate/cmd/peerstate/settings"
 )
-
-// finding is one thing that check has looked at.
-type finding struct {
-	grade grade
-	what  string
-	mend  string // how; empty when all is well
-}
-
-type grade int
-
-const (
-	fine grade = iota
-	doubtful
-	problem
-)
-
-var gradeNames = [...]string{fine: "ok", doubtful: "warning", problem: "problem"}
-
-func good(format string, a ...any) finding { return finding{fine, fmt.Sprintf(format, a...), ""} }
-func warning(what, mend string) finding    { return finding{doubtful, what, mend} }
-func fault(what, mend string) finding      { return finding{problem, what, mend} }
 
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -49,75 +28,38 @@ warnings do not count.`,
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := read()
-		var findings []finding
+		var findings []check.Finding
 		if wrong, ok := errors.AsType[settings.Wrong](err); ok {
-			for _, w := range wrong {
-				findings = append(findings, fault(w, "peerstate config --help tells where settings come from; the rest is checked when this is right"))
-			}
+			findings = check.OfWrong(wrong)
 		} else if err != nil {
 			return err
 		} else {
-			findings = check(cmd.Context(), s)
+			findings = check.All(cmd.Context(), s, buildVersion())
 		}
-		return printFindings(cmd.OutOrStdout(), findings)
+		return check.Print(cmd.OutOrStdout(), findings)
 	}
 	return cmd
 }
 
-// check looks at everything that serve needs.
-func check(ctx context.Context, s *settings.Settings) []finding {
-	var all []finding
-	for _, w := range s.Warnings {
-		all = append(all, warning(w, ""))
+// checkByCommand tells what check wants to know.
+func (n *sidecar) checkByCommand(_ context.Context, _ url.Values, report func(any)) error {
+	reason, warnings := n.ready()
+	stats := n.store.Stats()
+	told := check.Insight{Node: n.name, Version: buildVersion(), NotReady: reason, Warnings: warnings, Settings: map[string]string{},
+		Sessions: stats.Bytes + stats.BackupBytes}
+	for _, f := range n.settings.InForce {
+		told.Settings[f.Name] = f.Value
 	}
-	if len(s.Warnings) == 0 {
-		all = append(all, good("the settings are right"))
-	}
-	all = append(all, checkSafety(s)...)
-	all = append(all, checkWaits(s)...)
-	r, found := findRunning(ctx, s)
-	all = append(all, found...)
-	if r != nil {
-		all = append(all, checkRunning(s, r)...)
-	}
-	all = append(all, checkPorts(ctx, s, r)...)
-	all = append(all, checkMachine(s, r)...)
-	if s.DataDir != "" {
-		all = append(all, checkDataDir(s, r != nil))
-		all = append(all, checkSpace(s, r)...)
-	}
-	if s.Upstream != "" {
-		all = append(all, checkUpstream(ctx, s))
-	}
-	if s.CertDir != "" {
-		all = append(all, checkCertificates(s)...)
-		all = append(all, checkIssuer(s)...)
-		all = append(all, checkPeers(ctx, s, r)...)
-	}
-	return all
-}
-
-// printFindings prints the findings in their order; the error says how many problems there are.
-func printFindings(out io.Writer, findings []finding) error {
-	var b strings.Builder
-	problems := 0
-	for _, f := range findings {
-		fmt.Fprintf(&b, "%-8s %s\n", gradeNames[f.grade], f.what)
-		if f.mend != "" {
-			fmt.Fprintf(&b, "         -> %s\n", f.mend)
-		}
-		if f.grade == problem {
-			problems++
-		}
-	}
-	if _, err := io.WriteString(out, b.String()); err != nil {
+	var err error
+	if told.Machine, err = machine.Measure(); err != nil {
 		return err
 	}
-	switch problems {
-	case 0:
-		return nil
-	case 1:
-		return errors.New("check: there is a problem")
+	if n.mesh != nil {
+		told.Links = n.mesh.Links()
+		for _, p := range n.mesh.Peers() {
+			told.Peers = append(told.Peers, check.Peer{Node: p.Node, Site: p.Site, Addr: p.Addr, Version: p.Program, State: p.State, Offset: p.Offset})
+		}
 	}
-	return fmt.Errorf("check: there are %d problems", problems)
+	report(told)
+	return nil
 }

@@ -1,188 +1,91 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"peerstate/certs"
-	"peerstate/cmd/peerstate/settings"
-	"peerstate/store/journal"
+	"peerstate/cmd/peerstate/check"
 )
 
-// want looks for one finding of that grade with both texts.
-func want(t *testing.T, findings []finding, g grade, what, mend string) {
+// says looks for one finding of that grade with both texts.
+func says(t *testing.T, findings []check.Finding, g check.Grade, what, mend string) {
 	t.Helper()
-	for _, f := range findings {
-		if f.grade == g && strings.Contains(f.what, what) && strings.Contains(f.mend, mend) {
-			return
-		}
+	if !slices.ContainsFunc(findings, func(f check.Finding) bool {
+		return f.Grade == g && strings.Contains(f.What, what) && strings.Contains(f.Mend, mend)
+	}) {
+		t.Errorf("no finding with %q and %q in %+v", what, mend, findings)
 	}
-	t.Errorf("no %s with %q and %q in %+v", gradeNames[g], what, mend, findings)
-}
-
-// answering listens, and says the same to everybody who says something.
-func answering(t *testing.T, text string) settings.ListenAddr {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			nc, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if _, err := nc.Read(make([]byte, 1000)); err == nil {
-				_, _ = io.WriteString(nc, text) // who asked may have gone
-			}
-			_ = nc.Close()
-		}
-	}()
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-		<-ended
-	})
-	return settings.ListenAddr(l.Addr().String())
-}
-
-func TestCheckSaysWhoHasThePort(t *testing.T) {
-	for text, who := range map[string]string{
-		"HTTP/1.1 404 Not Found\r\nX-AspNet-Version: 4.0.30319\r\nContent-Length: 0\r\n\r\n": `a state server (X-AspNet-Version "4.0.30319"`,
-		"HTTP/1.1 400 Bad Request\r\nServer: Microsoft-HTTPAPI/2.0\r\n\r\n":                  `a web server ("Microsoft-HTTPAPI/2.0")`,
-		"HTTP/1.1 400 Bad Request\r\n\r\n":                                                   "a web server answers",
-		"SSH-2.0-OpenSSH_9.2\r\n":                                                            "another program has the port",
-		"":                                                                                   "another program has the port",
-	} {
-		s := mustSettings(t, "PEERSTATE_LISTEN="+string(answering(t, text)), "PEERSTATE_ADMIN_LISTEN=")
-		want(t, check(t.Context(), s), problem, who, "set PEERSTATE_LISTEN to another port")
-	}
-}
-
-func TestCheckFindsAnAddressThatIsNotThisMachines(t *testing.T) {
-	// 192.0.2.0/24 is for documentation (RFC 5737).
-	s := mustSettings(t, "PEERSTATE_LISTEN=192.0.2.1:42424", "PEERSTATE_ALLOW_REMOTE=true", "PEERSTATE_ADMIN_LISTEN=")
-	findings := check(t.Context(), s)
-	want(t, findings, problem, "this machine does not have that address", "an address of this machine")
-	want(t, findings, doubtful, "whoever reaches this port", "")
 }
 
 func TestCheckMayBeUsedWhileTheSidecarRuns(t *testing.T) {
 	r := startSidecar(t)
 	s := mustSettings(t, "PEERSTATE_LISTEN="+r.web, "PEERSTATE_ADMIN_LISTEN="+r.admin)
-	findings := check(t.Context(), s)
-	want(t, findings, fine, "runs here", "")
-	if err := printFindings(io.Discard, findings); err != nil {
+	findings := check.All(t.Context(), s, buildVersion())
+	says(t, findings, check.Fine, "runs here", "")
+	if err := check.Print(io.Discard, findings); err != nil {
 		t.Error(err)
 	}
 }
 
-// nodeDir makes a node's certificate as it was issued at a time, and gives its directory.
-func nodeDir(t *testing.T, at time.Time, life time.Duration) string {
+func TestCheckLearnsFromTheRunningSidecarWhatOnlyItKnows(t *testing.T) {
+	i := startIssuer(t)
+	same := []string{"PEERSTATE_CERT_DIR=" + filepath.Join(i.dir, "web1"), "PEERSTATE_CA_DIR=" + filepath.Join(i.dir, "ca"), "PEERSTATE_BACKUPS=0",
+		"PEERSTATE_CONTROL=" + os.Getenv("PEERSTATE_CONTROL"), "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_PEER_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN="}
+	findings := check.All(t.Context(), mustSettings(t, append(same, "PEERSTATE_SITE=tokyo", "PEERSTATE_MAX_CONNS=7")...), buildVersion())
+	says(t, findings, check.Fine, "runs here (node web1), so its ports are in use", "")
+	says(t, findings, check.Doubtful, `PEERSTATE_SITE was "" and is "tokyo"; PEERSTATE_MAX_CONNS was "10000" and is "7"`, "restart it")
+	if err := check.Print(io.Discard, findings); err != nil {
+		t.Error(err)
+	}
+	for _, f := range findings {
+		if strings.Contains(f.What, "is free") {
+			t.Errorf("it tried a port that the running one has: %s", f.What)
+		}
+	}
+
+	ca, err := certs.LoadCA(filepath.Join(i.dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", certs.DefaultNodeLife, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	same[0] = "PEERSTATE_CERT_DIR=" + filepath.Join(i.dir, "web2")
+	says(t, check.All(t.Context(), mustSettings(t, same...), buildVersion()), check.Problem, "another node's peerstate runs here (web1), and the certificate is web2's", "of its own")
+}
+
+func TestCheckSaysThatTheControlSocketDoesNotAnswer(t *testing.T) {
+	r := startSidecar(t) // without one: the port of its web listener is 0
+	s := mustSettings(t, "PEERSTATE_ADMIN_LISTEN="+r.admin, "PEERSTATE_CONTROL="+controlIn(t.TempDir()))
+	findings := check.All(t.Context(), s, buildVersion())
+	says(t, findings, check.Doubtful, "answers at PEERSTATE_ADMIN_LISTEN, but not at the control socket", "under the account")
+	says(t, findings, check.Fine, "runs here", "")
+}
+
+// lookAt checks the settings of a node that does not run.
+func lookAt(t *testing.T, certDir string, environ ...string) []check.Finding {
 	t.Helper()
-	dir := t.TempDir()
-	ca, err := certs.CreateCA(filepath.Join(dir, "ca"), "shop", 10*life, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ca.Issue(filepath.Join(dir, "web1"), "web1", life, at); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "web1")
-}
-
-func TestCheckLooksAtTheCertificates(t *testing.T) {
-	const day = 24 * time.Hour
-	now := time.Now()
-	for name, c := range map[string]struct {
-		dir        string
-		grade      grade
-		what, mend string
-	}{
-		"good":          {nodeDir(t, now, 365*day), fine, "the certificate of node web1 (farm shop) is valid until", ""},
-		"expired":       {nodeDir(t, now.Add(-100*day), 99*day), problem, "ended on", "issue"},
-		"not yet valid": {nodeDir(t, now.Add(10*day), 99*day), problem, "begins on", ""},
-		"ends soon":     {nodeDir(t, now.Add(-98*day), 99*day), doubtful, "ends soon", ""},
-		"no directory":  {filepath.Join(t.TempDir(), "absent"), problem, "PEERSTATE_CERT_DIR", "peerstate cert issue"},
-		"a CA's":        {filepath.Join(filepath.Dir(nodeDir(t, now, 365*day)), "ca"), problem, "no certificate of a node", "peerstate cert issue"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			want(t, checkCertificates(&settings.Settings{CertDir: c.dir}), c.grade, c.what, c.mend)
-		})
-	}
-}
-
-func TestCheckSaysThatTheCAEndsSoon(t *testing.T) {
-	const day = 24 * time.Hour
-	begun := time.Now()
-	ca, err := certs.CreateCA(filepath.Join(t.TempDir(), "ca"), "shop", 100*day, begun)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "web1")
-	if _, err := ca.Issue(dir, "web1", 99*day, begun); err != nil {
-		t.Fatal(err)
-	}
-	none(t, checkCAEnd(dir, begun.Add(70*day)))
-	want(t, checkCAEnd(dir, begun.Add(80*day)), doubtful, "the farm's CA ends soon, on "+begun.Add(100*day).Format(time.DateOnly), "peerstate cert rotate-ca")
-}
-
-func TestCheckSaysThatARenewedCertificateCouldNotBeTakenIn(t *testing.T) {
-	dir := nodeDir(t, time.Now(), time.Hour)
-	none(t, checkReplaceable(dir))
-	key := filepath.Join(dir, certs.NodeKey)
-	if err := errors.Join(os.Remove(key), os.Mkdir(key, 0o700)); err != nil { // whoever runs this may write to any file
-		t.Fatal(err)
-	}
-	want(t, checkReplaceable(dir), doubtful, "cannot take a renewed certificate in", "the account that runs peerstate")
-}
-
-func TestCheckLooksAtTheIssuersDirectory(t *testing.T) {
-	const day = 24 * time.Hour
-	now := time.Now()
-	good, ending := nodeDir(t, now, 365*day), nodeDir(t, now, 365*day)
-	ca := func(node string) string { return filepath.Join(filepath.Dir(node), "ca") }
-	other := ca(nodeDir(t, now, 365*day))
-	if err := os.Remove(filepath.Join(ca(ending), certs.CAKey)); err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		node, ca   string
-		grade      grade
-		what, mend string
-	}{
-		"good":            {good, ca(good), fine, "this node is the issuer of the farm shop; its CA is valid until", ""},
-		"of another farm": {good, other, problem, "is not trusted by this node", "restore its newest copy"},
-		"without a key":   {ending, ca(ending), problem, "ca.key", ""},
-		"a node's":        {good, good, problem, "has no key of a CA", "peerstate cert init"},
-		"no directory":    {good, filepath.Join(t.TempDir(), "absent"), problem, "PEERSTATE_CA_DIR", "leave it empty"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			want(t, checkIssuer(&settings.Settings{CertDir: c.node, CADir: c.ca}), c.grade, c.what, c.mend)
-		})
-	}
-	if found := checkIssuer(&settings.Settings{CertDir: good}); found != nil {
-		t.Errorf("a node that is not the issuer: %+v", found)
-	}
+	return check.All(t.Context(), mustSettings(t, append(environ, "PEERSTATE_CERT_DIR="+certDir, "PEERSTATE_LISTEN=127.0.0.1:0",
+		"PEERSTATE_PEER_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=")...), buildVersion())
 }
 
 func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
-	dir := nodeDir(t, time.Now(), time.Hour)
-	s := &settings.Settings{CertDir: dir}
-	want(t, checkPeers(t.Context(), s, nil), doubtful, "PEERSTATE_PEERS is empty", "name the other nodes")
-	want(t, checkPeers(t.Context(), &settings.Settings{CertDir: dir, CADir: "ca"}, nil), fine, "nodes that join by an invitation find this one", "")
-
+	dir := filepath.Join(t.TempDir(), "web1")
+	other, err := certs.CreateCA(filepath.Join(t.TempDir(), "ca"), "shop", time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Issue(dir, "web1", time.Hour, time.Now()); err != nil {
+		t.Fatal(err)
+	}
 	i := startIssuer(t)
 	_, port, err := net.SplitHostPort(field(i.log.String()[strings.Index(i.log.String(), "msg=ready"):], "peers"))
 	if err != nil {
@@ -196,9 +99,9 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	// It is of another farm, which shows that it was asked.
-	found := checkPeers(t.Context(), s, nil)
-	want(t, found, doubtful, "none of the nodes that this one knows from before can be reached", "")
-	want(t, found, problem, "another CA", "")
+	found := lookAt(t, dir)
+	says(t, found, check.Doubtful, "none of the nodes that this one knows from before can be reached", "")
+	says(t, found, check.Problem, "another CA", "")
 
 	ca, err := certs.LoadCA(filepath.Join(i.dir, "ca"))
 	if err != nil {
@@ -211,57 +114,29 @@ func TestCheckAsksThoseWhomTheNodeKnowsFromBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFiles(t, filepath.Join(dir, certs.StateDir), filepath.Join(i.dir, "web2", certs.StateDir), "nodes.json")
-	found = checkPeers(t.Context(), &settings.Settings{CertDir: filepath.Join(i.dir, "web2")}, nil)
-	want(t, found, fine, "the node begins with those that it knows from before", "")
+	found = lookAt(t, filepath.Join(i.dir, "web2"))
+	says(t, found, check.Fine, "the node begins with those that it knows from before", "")
 }
 
-func TestCheckLooksAtTheDataDirectory(t *testing.T) {
-	certs := nodeDir(t, time.Now(), 365*24*time.Hour)
-	journalOf := func(farm, node string) (string, *journal.Journal) {
-		dir := t.TempDir()
-		j, err := journal.Open(dir, journal.Options{Farm: farm, Node: node, Every: time.Second}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := j.Wait(t.Context(), j.Set("k", nil, nil)); err != nil {
-			t.Fatal(err)
-		}
-		return dir, j
-	}
-	closed := func(dir string, j *journal.Journal) string {
-		if err := j.Close(); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	used, j := journalOf("shop", "web1")
-	defer closed(used, j)
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+func TestCheckHearsFromPeersWhatTheyAreBeforeItsOwnNodeRuns(t *testing.T) {
+	i := startIssuer(t)
+	_, port, err := net.SplitHostPort(field(i.log.String()[strings.Index(i.log.String(), "msg=ready"):], "peers"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
-		dir, certs string
-		grade      grade
-		what, mend string
-	}{
-		"new":             {filepath.Join(t.TempDir(), "new"), certs, doubtful, "does not exist", "the first start"},
-		"its own":         {closed(journalOf("shop", "web1")), certs, fine, "can be used", ""},
-		"empty":           {t.TempDir(), certs, fine, "can be used", ""},
-		"alone":           {closed(journalOf("", aloneNode)), "", fine, "can be used", ""},
-		"another node's":  {closed(journalOf("shop", "web2")), certs, problem, `of node "web2" in farm "shop"`, "of this node's own"},
-		"another farm's":  {closed(journalOf("bank", "web1")), certs, problem, `in farm "bank"`, "of this node's own"},
-		"from when alone": {closed(journalOf("", aloneNode)), certs, problem, "journal of another node", "of this node's own"},
-		"in use":          {used, certs, problem, "another process uses it", "stop that one"},
-		"not a directory": {file, certs, problem, "it is no directory", "of this node's own"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			before, _ := os.ReadDir(c.dir)
-			want(t, []finding{checkDataDir(&settings.Settings{CertDir: c.certs, DataDir: c.dir}, false)}, c.grade, c.what, c.mend)
-			if after, _ := os.ReadDir(c.dir); len(after) != len(before) {
-				t.Errorf("it left %v", after)
-			}
-		})
+	ca, err := certs.LoadCA(filepath.Join(i.dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	want(t, []finding{checkDataDir(&settings.Settings{CertDir: certs, DataDir: used}, true)}, fine, "that runs here", "")
+	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", time.Hour, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	found := lookAt(t, filepath.Join(i.dir, "web2"), "PEERSTATE_PEERS=127.0.0.1:"+port)
+	says(t, found, check.Fine, "node web1, round trip", "")
+	says(t, found, check.Fine, "the clocks agree", "")
+	for _, f := range found {
+		if strings.Contains(f.What, "several versions") {
+			t.Error(f.What)
+		}
+	}
 }

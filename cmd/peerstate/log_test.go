@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
 )
 
 // logFile logs to a file, which is no terminal, and gives what it then holds.

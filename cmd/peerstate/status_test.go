@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
 )
 
 func TestTheStatusIsAskedOverTheControlSocketAlsoWithoutAnAdminListener(t *testing.T) {

@@ -1,3 +1,4 @@
+// Package ending tells which certificates a node depends on, when they end, and how urgent that is.
 package ending
 
 import (
@@ -7,7 +8,7 @@ import (
 	"peerstate/certs"
 )
 
-// Ending is a certificate and its end.
+// Ending is a certificate and its end, with what to do about it.
 type Ending struct {
 	What   string
 	Serial string
@@ -31,7 +32,7 @@ func Of(s *certs.Snapshot) []Ending {
 	return all
 }
 
-// Urgency says how loud an end is to be spoken of that is left away, and how often; false: not yet. A node
+// Urgency says how loud an end is to be spoken of that is left away, and how often, for a certificate of that life; false: not yet. A node
 // renews with a third of the certificate's life left, so that with a quarter left something is wrong. What
 // lasts for years is spoken of 30 days ahead.
 func Urgency(left, life time.Duration) (level slog.Level, every time.Duration, soon bool) {

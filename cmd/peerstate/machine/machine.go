@@ -1,3 +1,4 @@
+// Package machine measures what the system gives a process: open files, buffers of UDP sockets, memory, room on a disk.
 package machine
 
 import (
@@ -14,7 +15,7 @@ type Limits struct {
 	Memory  uint64 `json:"memory"` // bytes
 }
 
-// Measure asks the system.
+// Measure asks the system. For the buffers it opens a UDP socket, on loopback, and closes it again.
 func Measure() (m Limits, err error) {
 	m.Files = mostFiles()
 	if m.Receive, m.Send, err = udpBuffers(); err != nil {

@@ -1,3 +1,4 @@
+// Package ports listens on the addresses of settings, and says of one that cannot be listened on why, who has it, and what to do.
 package ports
 
 import (
@@ -22,7 +23,7 @@ type Fault struct {
 func (f *Fault) Error() string { return f.What + ": " + f.Mend }
 func (f *Fault) Unwrap() error { return f.err }
 
-// ListenTCP listens on the address of a setting. The error is a portFault.
+// ListenTCP listens on the address of a setting. An error is a *Fault.
 func ListenTCP(ctx context.Context, setting string, addr settings.ListenAddr) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", string(addr))

@@ -20,6 +20,9 @@ import (
 // prefix is what the names of all settings begin with.
 const prefix = "PEERSTATE_"
 
+// StandAlone is whose the journal of a node without peers is. It has no name of its own: that of the machine may change.
+const StandAlone = "stand-alone"
+
 // Settings is what the operator decided. One field, one environment variable: the env tag is its name
 // without the prefix, envDefault what holds when it is not set, doc what "peerstate config" says about
 // it. An explicitly empty value is an error but where the empty tag says what it means.

@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 )
 
 // checkPorts looks whether serve could listen. What the sidecar that runs here has already is not tried.
-func checkPorts(ctx context.Context, s *settings.Settings, r *runningSidecar) []finding {
-	var all []finding
+func checkPorts(ctx context.Context, s *settings.Settings, r *runningSidecar) []Finding {
+	var all []Finding
 	try := func(setting, use string, addr settings.ListenAddr, listen func() (io.Closer, error)) {
 		if addr == "" || r.has(setting, string(addr)) {
 			return

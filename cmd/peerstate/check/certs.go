@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"errors"
@@ -15,10 +15,10 @@ import (
 )
 
 // checkCertificates looks at the files that PEERSTATE_CERT_DIR must have.
-func checkCertificates(s *settings.Settings) []finding {
+func checkCertificates(s *settings.Settings) []Finding {
 	r, err := certs.Inspect(s.CertDir, time.Now())
 	if err != nil {
-		return []finding{fault("PEERSTATE_CERT_DIR: "+err.Error(),
+		return []Finding{fault("PEERSTATE_CERT_DIR: "+err.Error(),
 			"peerstate cert issue makes ca.crt, node.crt and node.key; copy them there, or set PEERSTATE_CERT_DIR to where they are")}
 	}
 	all := inspected(r)
@@ -38,14 +38,14 @@ func checkCertificates(s *settings.Settings) []finding {
 
 // checkReplaceable says that this account could not replace the certificate, as the node does when it is renewed. It may be
 // another account than the sidecar's; then it is that one's finding.
-func checkReplaceable(dir string) []finding {
+func checkReplaceable(dir string) []Finding {
 	for _, name := range []string{certs.NodeCert, certs.NodeKey} {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
 		if err == nil {
 			err = f.Close()
 		}
 		if err != nil {
-			return []finding{warning(fmt.Sprintf("PEERSTATE_CERT_DIR: this account cannot write there, so it cannot take a renewed certificate in: %v", err),
+			return []Finding{warning(fmt.Sprintf("PEERSTATE_CERT_DIR: this account cannot write there, so it cannot take a renewed certificate in: %v", err),
 				"run check under the account that runs peerstate; if it is that one, let it write in the directory")}
 		}
 	}
@@ -53,7 +53,7 @@ func checkReplaceable(dir string) []finding {
 }
 
 // checkCAEnd says that the CA ends soon that has signed the node's certificate. (Of that one Inspect has spoken.)
-func checkCAEnd(dir string, now time.Time) (all []finding) {
+func checkCAEnd(dir string, now time.Time) (all []Finding) {
 	snap, err := certs.Load(dir, now)
 	if err != nil {
 		return nil // as Inspect has said
@@ -67,7 +67,7 @@ func checkCAEnd(dir string, now time.Time) (all []finding) {
 }
 
 // inspected is what is wrong with the files in a directory.
-func inspected(r *certs.Report) (all []finding) {
+func inspected(r *certs.Report) (all []Finding) {
 	for _, p := range r.Problems {
 		if f, ok := errors.AsType[*certs.FileError](p); ok {
 			all = append(all, fault(f.Path+": "+f.Err.Error(), f.Remedy))
@@ -82,17 +82,17 @@ func inspected(r *certs.Report) (all []finding) {
 }
 
 // checkIssuer looks at the CA directory of the farm's issuer.
-func checkIssuer(s *settings.Settings) []finding {
+func checkIssuer(s *settings.Settings) []Finding {
 	if s.CADir == "" {
 		return nil
 	}
 	r, err := certs.Inspect(s.CADir, time.Now())
 	if err != nil {
-		return []finding{fault("PEERSTATE_CA_DIR: "+err.Error(),
+		return []Finding{fault("PEERSTATE_CA_DIR: "+err.Error(),
 			"set it to the directory that peerstate cert init made, or leave it empty if this node is not the farm's issuer")}
 	}
 	if _, err := os.Stat(filepath.Join(s.CADir, certs.CAKey)); errors.Is(err, fs.ErrNotExist) {
-		return []finding{fault(s.CADir+" has no key of a CA (ca.key)", "set PEERSTATE_CA_DIR to the directory that peerstate cert init made")}
+		return []Finding{fault(s.CADir+" has no key of a CA (ca.key)", "set PEERSTATE_CA_DIR to the directory that peerstate cert init made")}
 	}
 	all := inspected(r)
 	if len(r.Problems) > 0 {

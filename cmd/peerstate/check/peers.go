@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"context"
@@ -23,7 +23,7 @@ const probeTimeout = 6 * time.Second
 // checkPeers looks whether the other nodes can be reached and whether each side accepts the other's certificate, and at
 // the farm as a whole: as the sidecar that runs here sees it, or else by what those say that were reached. All are asked
 // at once.
-func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar) (all []finding) {
+func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar, version string) (all []Finding) {
 	addrs, known := []string(s.Peers), false
 	if r != nil && r.told != nil {
 		all = judgeFarm(s, r.told)
@@ -40,7 +40,7 @@ func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar) (a
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	probed, found := make([]transport.Probed, len(addrs)), make([]finding, len(addrs))
+	probed, found := make([]transport.Probed, len(addrs)), make([]Finding, len(addrs))
 	var wg sync.WaitGroup
 	for i, addr := range addrs {
 		wg.Go(func() {
@@ -57,13 +57,13 @@ func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar) (a
 		all = append(all, judgeAliases(s.AppAliases.Digest(), snap.Self().Node, p)...)
 	}
 	if r == nil || r.told == nil {
-		all = append(all, judgeProbed(s, snap.Self().Node, probed)...)
+		all = append(all, judgeProbed(s, snap.Self().Node, version, probed)...)
 	}
 	return all
 }
 
 // missed adds to the configured addresses those of nodes that the running sidecar knows and does not reach.
-func missed(addrs []string, peers []peerInsight) []string {
+func missed(addrs []string, peers []Peer) []string {
 	addrs = slices.Clone(addrs)
 	for _, p := range peers {
 		if p.Addr != "" && (p.State == transport.Out || p.State == transport.Refused || p.State == transport.Connecting) && !slices.Contains(addrs, p.Addr) {
@@ -74,7 +74,7 @@ func missed(addrs []string, peers []peerInsight) []string {
 }
 
 // noAddrs is what there is to say when there is nobody to ask.
-func noAddrs(s *settings.Settings, r *runningSidecar) finding {
+func noAddrs(s *settings.Settings, r *runningSidecar) Finding {
 	switch {
 	case r != nil && r.told != nil && len(r.told.Peers) > 0:
 		return good("PEERSTATE_PEERS is empty, and the running peerstate has the nodes that it knows")
@@ -86,8 +86,8 @@ func noAddrs(s *settings.Settings, r *runningSidecar) finding {
 }
 
 // judgeProbed looks at the farm by what the nodes say that were reached.
-func judgeProbed(s *settings.Settings, self string, probed []transport.Probed) (all []finding) {
-	offsets, versions := map[string]time.Duration{}, map[string]string{self: buildVersion()}
+func judgeProbed(s *settings.Settings, self, version string, probed []transport.Probed) (all []Finding) {
+	offsets, versions := map[string]time.Duration{}, map[string]string{self: version}
 	var others []transport.Probed
 	for _, p := range probed {
 		if p.Node == "" || p.Node == self {
@@ -125,11 +125,11 @@ func knownAddrs(certDir string) (addrs []string) {
 
 // mildly is what there is to say of nodes that nobody has named, and makes less of their findings: one that does not
 // answer is no problem as long as another does.
-func mildly(all []finding) finding {
+func mildly(all []Finding) Finding {
 	for _, found := range all {
-		if found.grade == fine {
+		if found.Grade == Fine {
 			for i := range all {
-				all[i].grade = min(all[i].grade, doubtful)
+				all[i].Grade = min(all[i].Grade, Doubtful)
 			}
 			return good("PEERSTATE_PEERS is empty: the node begins with those that it knows from before")
 		}
@@ -138,7 +138,7 @@ func mildly(all []finding) finding {
 }
 
 // judgePeer says what a probe has found.
-func judgePeer(addr, self string, p transport.Probed, err error) finding {
+func judgePeer(addr, self string, p transport.Probed, err error) Finding {
 	what := fmt.Sprintf("peer %s: %v", addr, err)
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fault(fmt.Sprintf("peer %s: the name cannot be resolved (%v)", addr, dns), "write the name right in PEERSTATE_PEERS, or use the IP address")

@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 
 // checkSafety says which sessions are lost when, where the settings leave a hole that may not be meant. The table "What is
 // safe when" of the README has it all.
-func checkSafety(s *settings.Settings) []finding {
-	var all []finding
+func checkSafety(s *settings.Settings) []Finding {
+	var all []Finding
 	say := func(what, mend string) { all = append(all, warning(what, mend)) }
 	memoryOnly, alone := s.DataDir == "", s.CertDir == ""
 
@@ -60,12 +60,12 @@ func afterKeep(s *settings.Settings) string {
 }
 
 // checkWaits looks whether a web server gets each answer before it gives up.
-func checkWaits(s *settings.Settings) []finding {
+func checkWaits(s *settings.Settings) []Finding {
 	longest := store.Options{FetchTimeout: s.FetchTimeout, Joining: s.CertDir != ""}.LongestWait()
 	if longest < settings.StateNetworkTimeout {
-		return []finding{good("every answer comes within %v, and ASP.NET waits for %v", longest, settings.StateNetworkTimeout)}
+		return []Finding{good("every answer comes within %v, and ASP.NET waits for %v", longest, settings.StateNetworkTimeout)}
 	}
-	return []finding{warning(fmt.Sprintf("just after a start of peerstate a write may take %v (until the other nodes know of this one, and then PEERSTATE_FETCH_TIMEOUT), and ASP.NET gives up after %v with an error page",
+	return []Finding{warning(fmt.Sprintf("just after a start of peerstate a write may take %v (until the other nodes know of this one, and then PEERSTATE_FETCH_TIMEOUT), and ASP.NET gives up after %v with an error page",
 		longest, settings.StateNetworkTimeout),
 		fmt.Sprintf("set PEERSTATE_FETCH_TIMEOUT to less than %v, or stateNetworkTimeout=\"%d\" at <sessionState> in Web.config",
 			s.FetchTimeout-(longest-settings.StateNetworkTimeout), int((longest+5*time.Second)/time.Second)))}

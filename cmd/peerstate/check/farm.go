@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ const setClock = "have a time service set the clock (Windows: w32tm /resync; Lin
 	"which of two writes came last is told by the clocks"
 
 // judgeClocks says whose clock is wrong, by how far those of the other nodes are ahead of this machine's.
-func judgeClocks(offsets map[string]time.Duration) (all []finding) {
+func judgeClocks(offsets map[string]time.Duration) (all []Finding) {
 	var off []string
 	var median []time.Duration
 	for _, node := range slices.Sorted(maps.Keys(offsets)) {
@@ -31,9 +31,9 @@ func judgeClocks(offsets map[string]time.Duration) (all []finding) {
 	slices.Sort(median)
 	switch {
 	case len(offsets) > 0 && len(off) == 0:
-		return []finding{good("the clocks agree")}
+		return []Finding{good("the clocks agree")}
 	case len(off) > 1 && 2*len(off) > len(offsets)+1:
-		return []finding{warning(fmt.Sprintf("this machine's clock is wrong: those of %s are %s it", strings.Join(off, ", "), ahead(median[len(median)/2])), setClock)}
+		return []Finding{warning(fmt.Sprintf("this machine's clock is wrong: those of %s are %s it", strings.Join(off, ", "), ahead(median[len(median)/2])), setClock)}
 	}
 	for _, node := range off {
 		all = append(all, warning(fmt.Sprintf("the clock of %s is %s this machine's", node, ahead(offsets[node])),
@@ -51,7 +51,7 @@ func ahead(d time.Duration) string {
 
 // judgeVersions says whether the farm runs more than one version, by those of its nodes. A node that does not tell its
 // own has the version "".
-func judgeVersions(versions map[string]string) []finding {
+func judgeVersions(versions map[string]string) []Finding {
 	of := map[string][]string{}
 	for _, node := range slices.Sorted(maps.Keys(versions)) {
 		of[versions[node]] = append(of[versions[node]], node)
@@ -67,7 +67,7 @@ func judgeVersions(versions map[string]string) []finding {
 		}
 		groups = append(groups, fmt.Sprintf("%s (%s)", name, strings.Join(of[v], ", ")))
 	}
-	return []finding{warning("the farm runs several versions of peerstate: "+strings.Join(groups, "; "),
+	return []Finding{warning("the farm runs several versions of peerstate: "+strings.Join(groups, "; "),
 		"that is as it should be while you upgrade node after node; in the end install one version everywhere")}
 }
 
@@ -77,10 +77,10 @@ func plural(n int, one string) string { return english.Plural(n, one, "") }
 const deeper = "set PEERSTATE_MAX_HOPS to %d or more on every node, or draw another link; sessions that are farther away are not found"
 
 // judgeDepth says whether questions get everywhere, by the map of the farm's links.
-func judgeDepth(links []transport.LinkStatus, nodes, hops int) []finding {
+func judgeDepth(links []transport.LinkStatus, nodes, hops int) []Finding {
 	d := transport.DepthOf(links)
 	if d.Links > hops {
-		return []finding{fault(fmt.Sprintf("%s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", d.From, d.To, plural(d.Links, "link"), hops), fmt.Sprintf(deeper, d.Links))}
+		return []Finding{fault(fmt.Sprintf("%s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", d.From, d.To, plural(d.Links, "link"), hops), fmt.Sprintf(deeper, d.Links))}
 	}
 	if nodes-1 > hops { // no way is longer than that
 		if worst, without := transport.WorstDepthOf(links); worst.Links > hops {
@@ -88,19 +88,19 @@ func judgeDepth(links []transport.LinkStatus, nodes, hops int) []finding {
 			if len(without) == 2 {
 				what = "the link between " + strings.Join(without, " and ") + " fails"
 			}
-			return []finding{warning(fmt.Sprintf("when %s, %s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", what, worst.From, worst.To, plural(worst.Links, "link"), hops),
+			return []Finding{warning(fmt.Sprintf("when %s, %s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", what, worst.From, worst.To, plural(worst.Links, "link"), hops),
 				fmt.Sprintf(deeper, worst.Links))}
 		}
 	}
 	if d.Links == 0 {
 		return nil
 	}
-	return []finding{good("two nodes are at most %s apart, and questions go over %d", plural(d.Links, "link"), hops)}
+	return []Finding{good("two nodes are at most %s apart, and questions go over %d", plural(d.Links, "link"), hops)}
 }
 
 // judgeReach does the same before this node runs, by what those say that it will be linked with: whatever is the nearest
 // to one of them is one link farther from here.
-func judgeReach(probed []transport.Probed, hops int) []finding {
+func judgeReach(probed []transport.Probed, hops int) []Finding {
 	var near *transport.Probed
 	for i, p := range probed {
 		if p.Hops > 0 && (near == nil || p.Reach < near.Reach) { // an older node tells neither
@@ -110,29 +110,29 @@ func judgeReach(probed []transport.Probed, hops int) []finding {
 	if near == nil || near.Reach < hops {
 		return nil
 	}
-	return []finding{fault(fmt.Sprintf("from %s it is %s to the farthest node, so up to %d from here, and PEERSTATE_MAX_HOPS is %d", near.Node, plural(near.Reach, "link"), near.Reach+1, hops),
+	return []Finding{fault(fmt.Sprintf("from %s it is %s to the farthest node, so up to %d from here, and PEERSTATE_MAX_HOPS is %d", near.Node, plural(near.Reach, "link"), near.Reach+1, hops),
 		fmt.Sprintf(deeper, near.Reach+1))}
 }
 
 // judgePlaces says whether backups can be where they should be, by the sites of the other nodes.
-func judgePlaces(s *settings.Settings, peers []peerInsight) []finding {
+func judgePlaces(s *settings.Settings, peers []Peer) []Finding {
 	if s.Backups == 0 || len(peers) == 0 {
 		return nil
 	}
-	same := func(p peerInsight) bool { return p.Site == string(s.Site) }
+	same := func(p Peer) bool { return p.Site == string(s.Site) }
 	const mend = "see PEERSTATE_SITE on each node; meanwhile backups are made wherever there is a node"
 	switch {
-	case s.Placement == settings.Placement(transport.OtherSite) && !slices.ContainsFunc(peers, func(p peerInsight) bool { return !same(p) }):
-		return []finding{warning(fmt.Sprintf("PEERSTATE_BACKUP_PLACEMENT is \"other-site\", and all nodes are at the site %q", s.Site), mend)}
+	case s.Placement == settings.Placement(transport.OtherSite) && !slices.ContainsFunc(peers, func(p Peer) bool { return !same(p) }):
+		return []Finding{warning(fmt.Sprintf("PEERSTATE_BACKUP_PLACEMENT is \"other-site\", and all nodes are at the site %q", s.Site), mend)}
 	case s.Placement == settings.Placement(transport.SameSite) && !slices.ContainsFunc(peers, same):
-		return []finding{warning(fmt.Sprintf("PEERSTATE_BACKUP_PLACEMENT is \"same-site\", and no other node is at the site %q", s.Site), mend)}
+		return []Finding{warning(fmt.Sprintf("PEERSTATE_BACKUP_PLACEMENT is \"same-site\", and no other node is at the site %q", s.Site), mend)}
 	}
 	return nil
 }
 
 // judgeFarm looks at the farm as the running sidecar sees it.
-func judgeFarm(s *settings.Settings, t *insight) (all []finding) {
-	var up []peerInsight
+func judgeFarm(s *settings.Settings, t *Insight) (all []Finding) {
+	var up []Peer
 	offsets, versions := map[string]time.Duration{}, map[string]string{t.Node: t.Version}
 	for _, p := range t.Peers {
 		if p.Node == "" || p.State != transport.Up && p.State != transport.Suspect {

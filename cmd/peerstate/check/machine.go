@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"fmt"
@@ -13,14 +13,14 @@ import (
 )
 
 // checkMachine looks whether the system gives what the settings need.
-func checkMachine(s *settings.Settings, r *runningSidecar) []finding {
+func checkMachine(s *settings.Settings, r *runningSidecar) []Finding {
 	var m machine.Limits
 	if r != nil && r.told != nil {
 		m = r.told.Machine // of its account, which may have other limits
 	} else {
 		var err error
 		if m, err = machine.Measure(); err != nil {
-			return []finding{warning("what the system gives cannot be found out: "+err.Error(), "")}
+			return []Finding{warning("what the system gives cannot be found out: "+err.Error(), "")}
 		}
 	}
 	return judgeMachine(s, m)
@@ -30,7 +30,7 @@ func checkMachine(s *settings.Settings, r *runningSidecar) []finding {
 // log, and who asks for metrics.
 const besides = 200
 
-func judgeMachine(s *settings.Settings, m machine.Limits) (all []finding) {
+func judgeMachine(s *settings.Settings, m machine.Limits) (all []Finding) {
 	if need := uint64(s.MaxConns) + besides; m.Files > 0 && m.Files < need {
 		all = append(all, warning(fmt.Sprintf("the system allows %s open files, and PEERSTATE_MAX_CONNS is %s: connections beyond that fail",
 			humanize.Comma(int64(m.Files)), humanize.Comma(int64(s.MaxConns))),
@@ -52,7 +52,7 @@ func judgeMachine(s *settings.Settings, m machine.Limits) (all []finding) {
 }
 
 // judgeMemory compares the limit for sessions with what the machine has.
-func judgeMemory(s *settings.Settings, has uint64) finding {
+func judgeMemory(s *settings.Settings, has uint64) Finding {
 	here := humanize.IBytes(has)
 	if s.MaxMemory == 0 {
 		return good("PEERSTATE_MAX_MEMORY sets no limit, and this machine has %s of memory", here)
@@ -79,20 +79,20 @@ const (
 )
 
 // checkSpace looks whether the disk has room for the journal.
-func checkSpace(s *settings.Settings, r *runningSidecar) []finding {
+func checkSpace(s *settings.Settings, r *runningSidecar) []Finding {
 	dir := existing(s.DataDir, func(path string) bool { _, err := os.Stat(path); return err == nil })
 	free, err := machine.DiskFree(dir)
 	if err != nil {
-		return []finding{warning(fmt.Sprintf("how much room is left in %s cannot be found out: %v", dir, err), "")}
+		return []Finding{warning(fmt.Sprintf("how much room is left in %s cannot be found out: %v", dir, err), "")}
 	}
 	want := uint64(ampleSpace)
 	if r != nil && r.told != nil {
 		want = max(want, journalFactor*uint64(r.told.Sessions))
 	}
-	return []finding{judgeSpace(s.DataDir, free, want)}
+	return []Finding{judgeSpace(s.DataDir, free, want)}
 }
 
-func judgeSpace(dir string, free, want uint64) finding {
+func judgeSpace(dir string, free, want uint64) Finding {
 	const mend = "make room, or set PEERSTATE_DATA_DIR to a larger disk; when it is full sessions are served on, and a crash loses them"
 	switch {
 	case free < littleSpace:

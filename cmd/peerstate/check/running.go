@@ -1,4 +1,4 @@
-package main
+package check
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 	"time"
 
@@ -17,8 +16,8 @@ import (
 	"peerstate/transport"
 )
 
-// insight is what a running sidecar tells check: what only that process knows.
-type insight struct {
+// Insight is what a running sidecar tells check: what only that process knows.
+type Insight struct {
 	Node     string                 `json:"node"`
 	Version  string                 `json:"version"`
 	NotReady string                 `json:"not_ready"` // why; empty: it is ready
@@ -26,12 +25,12 @@ type insight struct {
 	Settings map[string]string      `json:"settings"`  // in force there, by their names
 	Machine  machine.Limits         `json:"machine"`
 	Sessions int64                  `json:"sessions"` // bytes of those that it holds, and of backups
-	Peers    []peerInsight          `json:"peers"`
+	Peers    []Peer                 `json:"peers"`
 	Links    []transport.LinkStatus `json:"links"`
 }
 
-// peerInsight is another node as the running one sees it.
-type peerInsight struct {
+// Peer is another node as the running one sees it.
+type Peer struct {
 	Node    string          `json:"node"`
 	Site    string          `json:"site"`
 	Addr    string          `json:"addr"`
@@ -40,43 +39,20 @@ type peerInsight struct {
 	Offset  time.Duration   `json:"offset"` // its clock minus this node's
 }
 
-// checkByCommand tells what check wants to know.
-func (n *sidecar) checkByCommand(_ context.Context, _ url.Values, report func(any)) error {
-	reason, warnings := n.ready()
-	stats := n.store.Stats()
-	told := insight{Node: n.name, Version: buildVersion(), NotReady: reason, Warnings: warnings, Settings: map[string]string{},
-		Sessions: stats.Bytes + stats.BackupBytes}
-	for _, f := range n.settings.InForce {
-		told.Settings[f.Name] = f.Value
-	}
-	var err error
-	if told.Machine, err = machine.Measure(); err != nil {
-		return err
-	}
-	if n.mesh != nil {
-		told.Links = n.mesh.Links()
-		for _, p := range n.mesh.Peers() {
-			told.Peers = append(told.Peers, peerInsight{p.Node, p.Site, p.Addr, p.Program, p.State, p.Offset})
-		}
-	}
-	report(told)
-	return nil
-}
-
 // runningSidecar is one that has been found to run with the settings that are checked.
 type runningSidecar struct {
 	node, version string
-	told          *insight // nil: it answers on its admin listener only
+	told          *Insight // nil: it answers on its admin listener only
 }
 
 // findRunning looks for a sidecar that runs with these settings; nil: there is none. It asks at the control socket, and
 // otherwise at the admin listener, which tells less.
-func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []finding) {
+func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []Finding) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	socket, err := s.ControlSocket()
 	if err == nil {
-		told := new(insight)
+		told := new(Insight)
 		err = control.Call(ctx, socket, "check", nil, func(line json.RawMessage) {
 			if err := json.Unmarshal(line, told); err != nil {
 				told = nil // of some other version: as if it had not been asked
@@ -86,7 +62,7 @@ func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []
 			return &runningSidecar{told.Node, told.Version, told}, nil
 		}
 	}
-	var found []finding
+	var found []Finding
 	status := askAdmin(ctx, s)
 	switch {
 	case status != nil && errors.Is(err, control.ErrOther): // checkRunning says that it is another version
@@ -110,18 +86,18 @@ func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []
 }
 
 // checkRunning looks at what a running sidecar tells of itself.
-func checkRunning(s *settings.Settings, r *runningSidecar) (all []finding) {
+func checkRunning(s *settings.Settings, r *runningSidecar, version string) (all []Finding) {
 	self := ""
 	if snap, err := certs.Load(s.CertDir, time.Now()); s.CertDir != "" && err == nil {
 		self = snap.Self().Node
 	}
 	if self != "" && r.node != self {
-		return []finding{fault(fmt.Sprintf("another node's peerstate runs here (%s), and the certificate is %s's", r.node, self),
+		return []Finding{fault(fmt.Sprintf("another node's peerstate runs here (%s), and the certificate is %s's", r.node, self),
 			"stop that one, or give this node ports and a PEERSTATE_CONTROL of its own")}
 	}
 	all = append(all, good("a peerstate %s runs here (node %s), so its ports are in use", r.version, r.node))
-	if own := buildVersion(); r.version != own {
-		all = append(all, warning(fmt.Sprintf("this program is version %s, the one that runs is %s", own, r.version), "restart it to have the other version run"))
+	if r.version != version {
+		all = append(all, warning(fmt.Sprintf("this program is version %s, the one that runs is %s", version, r.version), "restart it to have the other version run"))
 	}
 	t := r.told
 	if t == nil {
@@ -142,7 +118,7 @@ func checkRunning(s *settings.Settings, r *runningSidecar) (all []finding) {
 }
 
 // changed names the settings that are other ones now.
-func (t *insight) changed(s *settings.Settings) (all []string) {
+func (t *Insight) changed(s *settings.Settings) (all []string) {
 	for _, f := range s.InForce {
 		old, known := t.Settings[f.Name]
 		if _, port, err := net.SplitHostPort(old); !known || old == f.Value || err == nil && port == "0" { // a port that the system chose

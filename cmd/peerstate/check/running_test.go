@@ -1,0 +1,27 @@
+package check
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckSaysWhatTheRunningSidecarSaysOfItself(t *testing.T) {
+	s := mustSettings(t)
+	r := &runningSidecar{node: "web1", version: "1.0", told: &Insight{NotReady: "starting", Warnings: []string{"the sky falls", "peer web2 is out: gone"}}}
+	found := checkRunning(s, r, "2.0")
+	want(t, found, Doubtful, "this program is version 2.0, the one that runs is 1.0", "restart it")
+	want(t, found, Doubtful, "it is not ready: starting", "")
+	want(t, found, Doubtful, "it warns: the sky falls", "")
+	for _, f := range found {
+		if strings.Contains(f.What, "web2") {
+			t.Errorf("what check looks at itself is said twice: %s", f.What)
+		}
+	}
+}
+
+func TestCheckTriesAnAddressThatTheRunningSidecarDoesNotHave(t *testing.T) {
+	taken := answering(t, "")
+	r := &runningSidecar{told: &Insight{Settings: map[string]string{"PEERSTATE_LISTEN": "127.0.0.1:42424", "PEERSTATE_ADMIN_LISTEN": "127.0.0.1:42426"}}}
+	s := mustSettings(t, "PEERSTATE_ADMIN_LISTEN="+string(taken))
+	want(t, checkPorts(t.Context(), s, r), Problem, "PEERSTATE_ADMIN_LISTEN: cannot listen", "another port")
+}
