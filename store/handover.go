@@ -52,9 +52,9 @@ func (st *Store) freeze(s *session, to Peer, now instant) *Handover {
 	return h
 }
 
-// end finishes a hand-over whose session is still frozen for it, by calling f under the shard's
-// lock. It gives false when this node has promoted its copy meanwhile.
-func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
+// thaw ends that the session is frozen for this hand-over, by calling f under the shard's lock. It gives false when it
+// is not frozen for it any more: this node has promoted its copy meanwhile, or the hand-over has ended.
+func (h *Handover) thaw(f func(sh *shard, s *session, now instant)) bool {
 	st := h.store
 	sh := st.shardOf(h.Record.Key)
 	now := st.clock.now()
@@ -69,8 +69,15 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()
-	st.doubts.remove(h)
 	return true
+}
+
+// end is thaw for a hand-over of which it is known what became of it: it is not in doubt any more.
+func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
+	return h.thaw(func(sh *shard, s *session, now instant) {
+		f(sh, s, now)
+		h.store.doubts.remove(h)
+	})
 }
 
 // Received gives the session up: the receiver holds it. A note says where it went. It gives false
@@ -253,22 +260,10 @@ func (st *Store) promote(sh *shard, s *session, now instant) {
 // Promote serves a session here again that was on its way to a node which is out, unless it has been
 // before. The hand-over stays in doubt, to be settled when the node comes back.
 func (h *Handover) Promote() {
-	st := h.store
-	sh := st.shardOf(h.Record.Key)
-	now := st.clock.now()
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	s := sh.sessions[h.Record.Key]
-	if s == nil || s.busy == nil || s.busy.handover != h {
-		return
+	if h.thaw(h.store.promote) {
+		h.store.log.Warn("a session was on its way to a node that is gone; it is served here again",
+			"peer", h.To.Node, "session", KeyHash(h.Record.Key))
 	}
-	s.busy.handover = nil
-	st.promote(sh, s, now)
-	st.serveTurns(sh, s, now)
-	s.wake()
-	s.idle()
-	st.log.Warn("a session was on its way to a node that is gone; it is served here again",
-		"peer", h.To.Node, "session", KeyHash(s.key))
 }
 
 // Doubts are the hand-overs to a node of which it is not known whether they arrived, the oldest first.

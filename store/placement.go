@@ -1,7 +1,5 @@
 package store
 
-import "cmp"
-
 // Keeper is another node that can keep backups of this node's sessions.
 type Keeper struct {
 	Peer
@@ -79,27 +77,18 @@ func (st *Store) Outbox(to Peer) *Outbox {
 func (k *keepers) next(key string, c *copies, now int64) *Outbox {
 	var best *Outbox
 	var rank uint64
+	var liked bool
 	hash := hashOf(key)
 	for _, o := range k.linked {
 		if a := c.find(o); a != nil && a.wanted || o.full(now) {
 			continue
 		}
-		r := mix(hash ^ o.hash)
-		if best == nil || cmp.Or(compareBool(o.preferred.Load(), best.preferred.Load()), cmp.Compare(r, rank)) > 0 {
-			best, rank = o, r
+		r, preferred := mix(hash^o.hash), o.preferred.Load()
+		if best == nil || preferred && !liked || preferred == liked && r > rank {
+			best, rank, liked = o, r, preferred
 		}
 	}
 	return best
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
 }
 
 // Rank is a node's place in the order in which nodes are to keep a session's backup: the highest comes

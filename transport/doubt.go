@@ -233,15 +233,11 @@ func (m *Mesh) converse(ctx context.Context, l *link, k kind, header any, want k
 	if l.speaks() < k.since() {
 		return errNotSupported
 	}
-	s, err := l.open(ctx)
+	s, err := l.openUntil(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.end()
-	end, _ := ctx.Deadline()
-	if err := s.SetDeadline(end); err != nil {
-		return err
-	}
 	if err := writeFrame(s, k, header); err != nil {
 		return unsupported(err)
 	}

@@ -195,15 +195,11 @@ func (m *Mesh) askToExplain(ctx context.Context, l *link, q *store.Lookup, a *Ac
 }
 
 func (m *Mesh) hearAccount(ctx context.Context, l *link, q *store.Lookup, a *Account) error {
-	s, err := l.open(ctx)
+	s, err := l.openUntil(ctx)
 	if err != nil {
 		return err
 	}
 	defer s.end()
-	end, _ := ctx.Deadline()
-	if err := s.SetDeadline(end); err != nil {
-		return err
-	}
 	defer context.AfterFunc(ctx, func() { s.CancelRead(streamGivenUp) })()
 	if err := writeFrame(s, kindExplain, explainAsk{q.Key, q.ID, q.Hash}); err != nil {
 		return err

@@ -43,6 +43,20 @@ func (l *link) open(ctx context.Context) (*stream, error) {
 	}
 }
 
+// openUntil is open for a conversation that is over when ctx is, which must have a deadline.
+func (l *link) openUntil(ctx context.Context) (*stream, error) {
+	s, err := l.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	end, _ := ctx.Deadline()
+	if err := s.SetDeadline(end); err != nil {
+		s.end()
+		return nil, err
+	}
+	return s, nil
+}
+
 // Read and Write note that something moves, for retire.
 func (s *stream) Read(p []byte) (int, error) {
 	n, err := s.Stream.Read(p)
