@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -65,13 +64,7 @@ figures so far.`,
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			out := json.NewEncoder(cmd.OutOrStdout())
-			out.SetIndent("", "  ")
-			err = out.Encode(r)
-		} else {
-			_, err = fmt.Fprint(cmd.OutOrStdout(), r)
-		}
+		err = printResult(cmd.OutOrStdout(), r, asJSON)
 		if err == nil && r.Errors > 0 {
 			err = fmt.Errorf("bench: %d errors in %d cycles", r.Errors, r.Cycles)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"peerstate/certs"
 	"peerstate/cmd/peerstate/settings"
 )
 
@@ -83,4 +84,14 @@ func certColumns(out *strings.Builder, rows ...[2]string) {
 	for _, r := range rows {
 		fmt.Fprintf(out, "  %-*s  %s\n", width, r[0], r[1])
 	}
+}
+
+// certNodeColumns prints what a node has in its directory.
+func certNodeColumns(out *strings.Builder, node certs.Peer, dir string, now time.Time) {
+	certColumns(out,
+		[2]string{"whom to trust", certPath(dir, certs.CACert)},
+		[2]string{"certificate", certPath(dir, certs.NodeCert)},
+		[2]string{"private key", certPath(dir, certs.NodeKey)},
+		[2]string{"serial", node.Serial},
+		[2]string{"ends", certDate(node.Expires, now)})
 }

@@ -64,12 +64,7 @@ is known to the whole farm, and no two nodes may have the same.`,
 func certIssueText(peer certs.Peer, dir string, days int, now time.Time) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "Issued a certificate for the node %q of the farm %q.\n\n", peer.Node, peer.Farm)
-	certColumns(&out,
-		[2]string{"whom to trust", certPath(dir, certs.CACert)},
-		[2]string{"certificate", certPath(dir, certs.NodeCert)},
-		[2]string{"private key", certPath(dir, certs.NodeKey)},
-		[2]string{"serial", peer.Serial},
-		[2]string{"ends", certDate(peer.Expires, now)})
+	certNodeColumns(&out, peer, dir, now)
 	if asked := now.Add(time.Duration(days) * certDay); asked.Sub(peer.Expires) >= time.Second {
 		fmt.Fprintf(&out, "\nThat is earlier than the %d days asked for: the farm's CA itself ends then.\n", days)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -228,9 +227,5 @@ func certStatusJSON(r *certs.Report, dir string, nodes []nodeCertificate) (strin
 	for _, p := range r.Problems {
 		report.Problems = append(report.Problems, p.Error())
 	}
-	text, err := json.MarshalIndent(report, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("write the report as JSON: %w", err)
-	}
-	return string(text) + "\n", nil
+	return jsonText(report)
 }

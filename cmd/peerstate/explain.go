@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -63,11 +62,9 @@ Nothing is changed, moved or renewed by it, and the page does not show the sessi
 		}
 		text := explanationText(&found, time.Local)
 		if asJSON {
-			data, err := json.MarshalIndent(&found, "", "  ")
-			if err != nil {
-				return fmt.Errorf("write the explanation as JSON: %w", err)
+			if text, err = jsonText(&found); err != nil {
+				return err
 			}
-			text = string(data) + "\n"
 		}
 		if _, err := fmt.Fprint(cmd.OutOrStdout(), text); err != nil {
 			return err

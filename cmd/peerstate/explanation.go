@@ -132,20 +132,21 @@ func explanationOf(l store.Lookup, accounts []transport.Account, now time.Time) 
 		x.Sessions = append(x.Sessions, *s)
 	}
 	slices.SortFunc(x.Sessions, func(a, b explainedSession) int {
-		return cmp.Or(-compareBool(a.Asked, b.Asked), -compareBool(a.live(), b.live()), cmp.Compare(a.Application, b.Application), cmp.Compare(a.Hash, b.Hash))
+		return cmp.Or(trueFirst(a.Asked, b.Asked), trueFirst(a.live(), b.live()), cmp.Compare(a.Application, b.Application), cmp.Compare(a.Hash, b.Hash))
 	})
 	x.Reasons = append(x.Reasons, x.reasons()...)
 	return x
 }
 
-func compareBool(a, b bool) int {
+// trueFirst compares so that what is true comes first.
+func trueFirst(a, b bool) int {
 	switch {
 	case a == b:
 		return 0
 	case a:
-		return 1
+		return -1
 	}
-	return -1
+	return 1
 }
 
 // add takes in what one node has of the session.
@@ -206,7 +207,7 @@ const oneMoment = 5 * time.Second
 // settle puts in order what several nodes have told of the same things.
 func (s *explainedSession) settle() {
 	slices.SortStableFunc(s.Copies, func(a, b explainedCopy) int {
-		return cmp.Or(cmp.Compare(a.Node, b.Node), -compareBool(a.Of == s.Holder, b.Of == s.Holder), -compareBool(a.Current, b.Current))
+		return cmp.Or(cmp.Compare(a.Node, b.Node), trueFirst(a.Of == s.Holder, b.Of == s.Holder), trueFirst(a.Current, b.Current))
 	})
 	s.Copies = slices.CompactFunc(s.Copies, func(a, b explainedCopy) bool { return a.Node == b.Node })
 	slices.SortStableFunc(s.Events, func(a, b explainedEvent) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Node, b.Node)) })

@@ -92,12 +92,7 @@ func readInvitation(in io.Reader) (string, error) {
 func joinText(peer certs.Peer, dir string, now time.Time) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "\nThis machine is the node %q of the farm %q.\n\n", peer.Node, peer.Farm)
-	certColumns(&out,
-		[2]string{"whom to trust", certPath(dir, certs.CACert)},
-		[2]string{"certificate", certPath(dir, certs.NodeCert)},
-		[2]string{"private key", certPath(dir, certs.NodeKey)},
-		[2]string{"serial", peer.Serial},
-		[2]string{"ends", certDate(peer.Expires, now)})
+	certNodeColumns(&out, peer, dir, now)
 	full, err := filepath.Abs(dir)
 	if err != nil {
 		full = dir

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -60,13 +59,7 @@ The exit code is 1 if an answer differs.`,
 		if failed != nil && r.Requests == 0 {
 			return failed
 		}
-		if asJSON {
-			out := json.NewEncoder(cmd.OutOrStdout())
-			out.SetIndent("", "  ")
-			err = out.Encode(r)
-		} else {
-			_, err = fmt.Fprint(cmd.OutOrStdout(), r)
-		}
+		err = printResult(cmd.OutOrStdout(), r, asJSON)
 		if failed != nil {
 			failed = fmt.Errorf("replay ended after %d requests: %w", r.Requests, failed)
 		}
