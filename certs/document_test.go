@@ -17,7 +17,13 @@ func signPayloadAs(t testing.TB, ca *CA, change func(*documentPayload)) []byte {
 	t.Helper()
 	p := documentPayload{Farm: ca.Farm(), Number: 7, CAs: [][]byte{ca.cert.Raw}}
 	change(&p)
-	payload, err := encoding.Marshal(p)
+	return signValue(t, ca, p)
+}
+
+// signValue signs whatever it is as a document's payload.
+func signValue(t testing.TB, ca *CA, v any) []byte {
+	t.Helper()
+	payload, err := encoding.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,19 +178,7 @@ func TestWhatALaterVersionAddsToADocumentIsSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	p[99] = "more"
-	payload, err := encoding.Marshal(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signature, err := signPayload(ca.key, payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := encoding.Marshal(documentWire{payload, []documentSignature{signature}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d, err := ParseDocument(data); err != nil || d.Number != 7 || !d.signedBy(ca.cert) {
+	if d, err := ParseDocument(signValue(t, ca, p)); err != nil || d.Number != 7 || !d.signedBy(ca.cert) {
 		t.Errorf("%v, %v", d, err)
 	}
 }

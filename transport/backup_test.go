@@ -241,29 +241,33 @@ func TestOnlyOneOfTwoKeepersPromotes(t *testing.T) {
 	})
 }
 
+// whenSafe is how long an answer takes that must wait for the backups, and whether it is refused, by PEERSTATE_BACKUP_SYNC, how
+// many nodes there are and whether the other one is hung.
+var whenSafe = map[string]struct {
+	sync    store.Sync
+	nodes   int
+	hung    bool
+	took    time.Duration
+	refused bool
+}{
+	"off":                        {store.SyncOff, 2, false, 0, false},
+	"on":                         {store.SyncOn, 2, false, 20 * time.Millisecond, false},
+	"strict":                     {store.SyncStrict, 2, false, 20 * time.Millisecond, false},
+	"on, alone":                  {store.SyncOn, 1, false, 0, false},
+	"strict, alone":              {store.SyncStrict, 1, false, 0, true},
+	"on, and the keeper is hung": {store.SyncOn, 2, true, time.Second, false},
+	"strict, the keeper is hung": {store.SyncStrict, 2, true, time.Second, true},
+}
+
 func TestAWriteIsAnsweredWhenItsBackupsHaveIt(t *testing.T) {
-	for what, c := range map[string]struct {
-		sync    store.Sync
-		nodes   int
-		slow    bool
-		took    time.Duration
-		refused bool
-	}{
-		"off":                        {store.SyncOff, 2, false, 0, false},
-		"on":                         {store.SyncOn, 2, false, 20 * time.Millisecond, false},
-		"strict":                     {store.SyncStrict, 2, false, 20 * time.Millisecond, false},
-		"on, alone":                  {store.SyncOn, 1, false, 0, false},
-		"strict, alone":              {store.SyncStrict, 1, false, 0, true},
-		"on, and the keeper is hung": {store.SyncOn, 2, true, time.Second, false},
-		"strict, the keeper is hung": {store.SyncStrict, 2, true, time.Second, true},
-	} {
+	for what, c := range whenSafe {
 		t.Run(what, func(t *testing.T) {
 			inFarm(t, func(t *testing.T, f *farm) {
 				f.sync = c.sync
 				nodes := f.backedUp(1, []string{"a", "b"}[:c.nodes]...)
 				nodes[0].put(keyOf(1), "one", 0)
 				f.mend()
-				if c.slow {
+				if c.hung {
 					f.net.losing(func(string, string) bool { return true })
 				}
 				var a store.Answer
@@ -298,21 +302,7 @@ func TestWithSyncBackupsEveryAnsweredWriteSurvives(t *testing.T) {
 }
 
 func TestWhoIsToldToInitialiseASessionIsToldWhenItsBackupsKnow(t *testing.T) {
-	for what, c := range map[string]struct {
-		sync    store.Sync
-		nodes   int
-		hung    bool
-		took    time.Duration
-		refused bool
-	}{
-		"off":                        {store.SyncOff, 2, false, 0, false},
-		"on":                         {store.SyncOn, 2, false, 20 * time.Millisecond, false},
-		"strict":                     {store.SyncStrict, 2, false, 20 * time.Millisecond, false},
-		"on, alone":                  {store.SyncOn, 1, false, 0, false},
-		"strict, alone":              {store.SyncStrict, 1, false, 0, true},
-		"on, and the keeper is hung": {store.SyncOn, 2, true, time.Second, false},
-		"strict, the keeper is hung": {store.SyncStrict, 2, true, time.Second, true},
-	} {
+	for what, c := range whenSafe {
 		for _, op := range []store.Op{store.Get, store.Acquire} {
 			t.Run(fmt.Sprint(what, ", ", op), func(t *testing.T) {
 				inFarm(t, func(t *testing.T, f *farm) {

@@ -8,8 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -482,8 +480,8 @@ func TestANodeJoinsOverARealNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	a := realRun(t, filepath.Join(dir, "a"), i)
-	b := realRun(t, filepath.Join(dir, "b"), nil, a.mesh.Addr().String())
+	a := realRun(t, filepath.Join(dir, "a"), "127.0.0.1:0", i)
+	b := realRun(t, filepath.Join(dir, "b"), "127.0.0.1:0", nil, a.mesh.Addr().String())
 	realLinked(t, a, b)
 	b.do(&store.Request{Op: store.Put, Key: []byte(keyOf(1)), Timeout: 20, Body: []byte("on b")})
 	text, err := i.Invite("d", time.Hour, "a", []string{"127.0.0.1:9", a.mesh.Addr().String()}, time.Now())
@@ -502,39 +500,10 @@ func TestANodeJoinsOverARealNetwork(t *testing.T) {
 	if len(said) != 2 || strings.Contains(strings.Join(said, ""), text) {
 		t.Errorf("said: %q", said)
 	}
-	d := realRun(t, filepath.Join(dir, "d"), nil)
+	d := realRun(t, filepath.Join(dir, "d"), "127.0.0.1:0", nil)
 	realLinked(t, a, b, d)
 	got := d.do(&store.Request{Op: store.Get, Key: []byte(keyOf(1)), Cookie: store.NoCookie})
 	if got.Status != store.OK || string(got.Body) != "on b" {
 		t.Errorf("get on d: %d, %q", got.Status, got.Body)
 	}
-}
-
-// realRun runs a node of which the certificates are there, until the test ends.
-func realRun(t *testing.T, dir string, i *certs.Issuer, peers ...string) *realNode {
-	t.Helper()
-	snap, err := certs.Load(dir, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	instance := NewInstance()
-	st := store.New(store.Options{Node: snap.Self().Node, Instance: instance, FetchTimeout: 2500 * time.Millisecond})
-	mesh, err := New(Config{Certs: snap, Issuer: i, Store: st, Instance: instance, Conn: conn, Peers: peers,
-		StateDir: filepath.Join(dir, certs.StateDir), FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second,
-		LostAfter: time.Minute, MaxBody: 64 << 20, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	st.Join(mesh)
-	t.Cleanup(func() {
-		if err := mesh.Close(); err != nil {
-			t.Error(err)
-		}
-		st.Close()
-	})
-	return &realNode{st, mesh}
 }

@@ -43,7 +43,13 @@ func realStart(t testing.TB, ca *certs.CA, dir, name, listen string, peers ...st
 	if _, err := ca.Issue(own, name, time.Hour, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	snap, err := certs.Load(own, time.Now())
+	return realRun(t, own, listen, nil, peers...)
+}
+
+// realRun runs a node of which the certificates are there, the issuer's if i is not nil, until the test ends.
+func realRun(t testing.TB, dir, listen string, i *certs.Issuer, peers ...string) *realNode {
+	t.Helper()
+	snap, err := certs.Load(dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +58,9 @@ func realStart(t testing.TB, ca *certs.CA, dir, name, listen string, peers ...st
 		t.Fatal(err)
 	}
 	instance := NewInstance()
-	st := store.New(store.Options{Node: name, Instance: instance, FetchTimeout: 2500 * time.Millisecond})
-	mesh, err := New(Config{Certs: snap, Store: st, Instance: instance, Conn: conn, Peers: slices.Clone(peers),
-		CertDir: own, StateDir: filepath.Join(own, "state"), Program: "2.0\n", FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second,
+	st := store.New(store.Options{Node: snap.Self().Node, Instance: instance, FetchTimeout: 2500 * time.Millisecond})
+	mesh, err := New(Config{Certs: snap, Issuer: i, Store: st, Instance: instance, Conn: conn, Peers: slices.Clone(peers), CertDir: dir,
+		StateDir: filepath.Join(dir, certs.StateDir), Program: "2.0\n", FetchTimeout: 2500 * time.Millisecond, Grace: 5 * time.Second,
 		LostAfter: time.Minute, MaxBody: 64 << 20, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -13,9 +13,7 @@ import (
 func TestANodeThatIsKilledAndRestartedUnderLoadForgetsNoSessionOfTheOther(t *testing.T) {
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	london.want(200, "", "PUT", "visitor", "0")
 
 	stop := make(chan struct{})
@@ -81,9 +79,7 @@ func TestSessionsOnAKilledNodeAreWaitedForAndThenMissing(t *testing.T) {
 	f := newFarm(t)
 	short := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_LOST_AFTER=2s", "PEERSTATE_BACKUPS=0"}
 	london, tokyo := f.node("london", short...), f.node("tokyo", short...)
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	tokyo.want(200, "", "PUT", "visitor", "cart")
 	tokyo.kill()
 	// The link's idle time-out, the grace time and the time until it is lost have to pass first.

@@ -50,9 +50,7 @@ func TestAStoppedNodeHandsItsSessionsToTheOthers(t *testing.T) {
 func TestDrainAndForgetGoOverTheControlSocket(t *testing.T) {
 	f := newFarm(t)
 	london, tokyo, nobody := f.node("london"), f.node("tokyo"), f.node("nobody")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	london.want(200, "", "PUT", "visitor", "cart")
 	command := func(n *node, args ...string) (string, error) {
 		out, err := n.commandFor(args...).CombinedOutput()

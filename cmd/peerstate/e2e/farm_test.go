@@ -289,6 +289,14 @@ func (n *node) state(peer string) string {
 	return ""
 }
 
+// startBoth runs two nodes, each of which dials the other, and returns when they are linked.
+func (f *farm) startBoth(a, b *node) {
+	f.t.Helper()
+	a.start(b)
+	b.start(a)
+	f.linked(a, b)
+}
+
 // linked waits until the nodes are linked with each other.
 func (f *farm) linked(nodes ...*node) {
 	f.t.Helper()

@@ -31,9 +31,7 @@ func BenchmarkFetchFromClientToClient(b *testing.B) {
 	for b.Loop() {
 		f := newFarm(b)
 		london, tokyo := f.node("london"), f.node("tokyo")
-		london.start(tokyo)
-		tokyo.start(london)
-		f.linked(london, tokyo)
+		f.startBoth(london, tokyo)
 		there, here := london.connect(), tokyo.connect()
 		raw := f.rawExchange()
 		body := strings.Repeat("x", sessionSize)

@@ -144,9 +144,7 @@ func TestChangedCertificateFilesAreTakenInAndBrokenOnesAreNot(t *testing.T) {
 	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	london.want(200, "", "PUT", "visitor", "cart")
 	before := london.certificates().Certificate.Serial
 	dir, fresh := filepath.Join(f.dir, "london"), filepath.Join(f.dir, "fresh")

@@ -97,9 +97,7 @@ func TestAFarmThatIsKilledAsAWholeHasItsSessionsAgain(t *testing.T) {
 	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.journalled("london"), f.journalled("tokyo")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	for i := range 20 {
 		[]*node{london, tokyo}[i%2].want(200, "", "PUT", fmt.Sprint("visitor", i), fmt.Sprint("cart ", i))
 	}
@@ -129,9 +127,7 @@ func TestANodeOfAFarmThatIsKilledGetsOnWithWhatTheOthersHaveMeanwhile(t *testing
 	f := newFarm(t)
 	env := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_DATA_SYNC=always"}
 	london, tokyo := f.journalled("london", env...), f.journalled("tokyo", env...)
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	for _, id := range []string{"kept", "written", "deleted"} {
 		london.want(200, "", "PUT", id, "cart")
 	}
@@ -158,9 +154,7 @@ func TestAStopThatKeepsLeavesTheSessionsInTheJournal(t *testing.T) {
 	f := newFarm(t)
 	env := []string{"PEERSTATE_ON_STOP=keep", "PEERSTATE_BACKUPS=0"}
 	london, tokyo := f.journalled("london", env...), f.journalled("tokyo", env...)
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	for i := range 20 {
 		london.want(200, "", "PUT", fmt.Sprint("visitor", i), "cart")
 	}

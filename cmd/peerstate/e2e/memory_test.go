@@ -196,9 +196,7 @@ func TestASessionThatAFullNodeHasNoRoomForIsNeverMissing(t *testing.T) {
 	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.node("london", "PEERSTATE_BACKUPS=0"), f.node("tokyo", "PEERSTATE_BACKUPS=0", "PEERSTATE_MAX_MEMORY=4MiB")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	large := strings.Repeat("cart", 50_000)
 	london.want(200, "", "PUT", "visitor", large)
 	n := tokyo.fill("of-tokyo")
@@ -266,9 +264,7 @@ func TestADrainSaysWhatTheOthersHaveNoMemoryFor(t *testing.T) {
 	f := newFarm(t)
 	env := []string{"PEERSTATE_BACKUPS=0", "PEERSTATE_DRAIN_TIMEOUT=2s"}
 	london, tokyo := f.node("london", env...), f.node("tokyo", append(env, "PEERSTATE_MAX_MEMORY=2MiB")...)
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	for i := range 20 {
 		london.want(200, "", "PUT", fmt.Sprint("visitor", i), strings.Repeat("cart", 80_000))
 	}

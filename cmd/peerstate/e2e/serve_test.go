@@ -10,9 +10,7 @@ import (
 func TestASessionStoredThroughOneSiteIsReadThroughTheOther(t *testing.T) {
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 
 	london.want(200, "", "PUT", "visitor", "cart")
 	lock := london.want(200, "cart", "GET", "visitor", "", acquire)
@@ -35,9 +33,7 @@ func TestASessionStoredThroughOneSiteIsReadThroughTheOther(t *testing.T) {
 func TestABenchThatVisitsBothNodesSeesNoWrongValue(t *testing.T) {
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	out := f.command("bench", "--to", london.web+","+tokyo.web, "--connections", "8", "--duration", "3s", "--size", "2048", "--json")
 	if !strings.Contains(out, "cycles") {
 		t.Errorf("bench printed %s", out)

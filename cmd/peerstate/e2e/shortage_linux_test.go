@@ -73,9 +73,7 @@ func TestANodeWithoutRoomOnItsDiskGoesOnServingAndHarmsNobody(t *testing.T) {
 	f := newFarm(t)
 	env := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_BACKUP_SYNC=strict"}
 	london, tokyo, paris := f.node("london", env...), f.node("tokyo", env...), f.node("paris", env...)
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	state := filepath.Join(f.dir, "london", "state")
 	f.until("written down", func() bool {
 		data, err := os.ReadFile(filepath.Join(state, "nodes.json"))
@@ -121,9 +119,7 @@ func TestANodeWithoutFileDescriptorsHarmsNoOtherAndRecovers(t *testing.T) {
 	london, tokyo := f.node("london", env...), f.node("tokyo", env...)
 	const most = 60
 	london.under = []string{"sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, most), "sh"}
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	for i := range 20 {
 		london.want(200, "", "PUT", fmt.Sprint("of-london", i), "cart")
 		tokyo.want(200, "", "PUT", fmt.Sprint("of-tokyo", i), "cart")

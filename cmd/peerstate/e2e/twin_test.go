@@ -35,9 +35,7 @@ func TestASecondLiveNodeOfOneNameIsRefusedLoudlyAndARestartedOneIsNot(t *testing
 	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
-	london.start(tokyo)
-	tokyo.start(london)
-	f.linked(london, tokyo)
+	f.startBoth(london, tokyo)
 	tokyo.want(200, "", "PUT", "visitor", "cart")
 
 	twin := f.copyOf(tokyo)
