@@ -33,7 +33,7 @@
 //   - A locked session does not move, unless its node leaves ([Store.HandOut]). A cookie is not given twice for one session.
 //   - "Missing here" said to a node that is about to create the key is a promise: this node does not
 //     create it before that question has been answered. Of several nodes that create a key at the same moment one
-//     stores it, the smallest name unless a promise has another go first, and the others find it (missing.go).
+//     stores it, the smallest name unless a promise has another go first, and the others find it (inquiry.go).
 //   - With a journal ([Store.OpenJournal]) all this is on disk as well: sessions with their locks, notes of moves and deletions,
 //     and the backups that are kept for others. What a shard has is written down under its lock (disk.go), so the last
 //     that is written of a key is what the node knows; but what is promoted stands there as the backup that it was until it

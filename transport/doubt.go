@@ -12,6 +12,20 @@ import (
 	"peerstate/store"
 )
 
+// doubt asks a node what became of a hand-over to it.
+type doubt struct {
+	Giver  uint64 `cbor:"1,keyasint"`
+	Number uint64 `cbor:"2,keyasint"`
+	Key    string `cbor:"3,keyasint"`
+}
+
+// fate answers it. Node is to whom it gave the session on.
+type fate struct {
+	Kind    store.FateKind `cbor:"1,keyasint"`
+	Version *version       `cbor:"2,keyasint,omitempty"`
+	Node    string         `cbor:"3,keyasint,omitempty"`
+}
+
 // doubted is called after a hand-over to a node came into doubt: the node is asked if it is linked; if
 // it is out already the session is served here again.
 func (m *Mesh) doubted(name string) {

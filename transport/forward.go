@@ -9,6 +9,26 @@ import (
 	"peerstate/store"
 )
 
+// forward is a request to change a session, for its holder; a body of Size bytes follows.
+type forward struct {
+	Op      store.Op      `cbor:"1,keyasint"`
+	Key     string        `cbor:"2,keyasint"`
+	Cookie  int32         `cbor:"3,keyasint"`
+	Timeout int32         `cbor:"4,keyasint,omitempty"`
+	Flags   int32         `cbor:"5,keyasint,omitempty"`
+	Size    int64         `cbor:"6,keyasint,omitempty"`
+	Within  time.Duration `cbor:"7,keyasint"`
+}
+
+// answer is what came of it. NotHere: the node does not hold the session, and nothing was carried out.
+type answer struct {
+	NotHere bool          `cbor:"1,keyasint,omitempty"`
+	Status  store.Status  `cbor:"2,keyasint"`
+	Init    bool          `cbor:"3,keyasint,omitempty"`
+	Cookie  int32         `cbor:"4,keyasint,omitempty"`
+	LockAge time.Duration `cbor:"5,keyasint,omitempty"`
+}
+
 // Forward implements store.Farm: it passes a write on to the node that holds the session.
 func (m *Mesh) Forward(ctx context.Context, holder string, r *store.Request) (store.Answer, error) {
 	l := m.linkTo(holder)

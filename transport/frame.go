@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/fxamacker/cbor/v2"
-
-	"peerstate/store"
 )
 
 // A frame is a kind (1 byte), the length of its header (3 bytes, big-endian), the header in CBOR
 // (RFC 8949, a map with small integers as keys), and a body of as many raw bytes as the header
 // says. Keys that a reader does not know are skipped, so that a later version may add some; what else one
-// may add, and how, stands in versions.go.
+// may add, and how, stands in versions.go. The headers stand with the code that sends and reads them; those that begin and keep a
+// link are below, and what several have in common is in record.go.
 //
 // A stream begins with the frame of whoever opened it, and that says what the stream is for:
 //
@@ -148,140 +146,6 @@ type ping struct {
 	Aliases string `cbor:"8,keyasint,omitempty"` // digest of its aliases of application ids; Hops says whether it tells them
 }
 
-type question struct {
-	Want   store.Want    `cbor:"1,keyasint"`
-	Key    string        `cbor:"2,keyasint"`
-	Within time.Duration `cbor:"3,keyasint"`           // how long the asker waits for the reply
-	Wait   time.Duration `cbor:"4,keyasint,omitempty"` // how much of that for a lock
-	// For a question that is passed on to further nodes (flood.go):
-	Number   uint64 `cbor:"5,keyasint,omitempty"` // its number at its origin; 0: it is not passed on
-	Hops     int    `cbor:"6,keyasint,omitempty"` // over how many more links it may go
-	Origin   string `cbor:"8,keyasint,omitempty"` // who wants to know; empty: the sender
-	Instance uint64 `cbor:"9,keyasint,omitempty"` // of Origin
-	// Inquiry is the number of the question in the store that asks it.
-	Inquiry uint64 `cbor:"10,keyasint,omitempty"`
-}
-
-type reply struct {
-	Kind    store.ReplyKind `cbor:"1,keyasint"`
-	Locked  bool            `cbor:"2,keyasint,omitempty"`
-	Cookie  int32           `cbor:"3,keyasint,omitempty"`
-	LockAge time.Duration   `cbor:"4,keyasint,omitempty"`
-	Node    string          `cbor:"5,keyasint,omitempty"`
-	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
-	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
-	// Backup: of a session of Node, in this run. Moved: to Node, in this run; 0: that is not known.
-	Instance uint64      `cbor:"15,keyasint,omitempty"`
-	Stamp    store.Stamp `cbor:"18,keyasint,omitempty"` // Moved: that it had then
-	// Found:
-	Giver  uint64      `cbor:"8,keyasint,omitempty"`
-	Number uint64      `cbor:"9,keyasint,omitempty"`
-	Record *recordHead `cbor:"10,keyasint,omitempty"`
-	// From a node that has passed the question on. Node is the holder then, or the giver.
-	Unknown  bool         `cbor:"11,keyasint,omitempty"` // somebody there could not say
-	Creating []creatorRef `cbor:"17,keyasint,omitempty"` // who is about to create it, the sender among them
-	Asked    []peerRef    `cbor:"13,keyasint,omitempty"` // who has said that it does not have it, beside the sender
-	Seen     bool         `cbor:"14,keyasint,omitempty"` // missing: the question has come before, and is answered there
-	Holders  []peerRef    `cbor:"16,keyasint,omitempty"` // of whose session somebody there has a backup
-}
-
-// recordHead is a session without its key, which was asked for, and its body, which follows.
-type recordHead struct {
-	Stamp   store.Stamp   `cbor:"1,keyasint"`
-	Epoch   uint64        `cbor:"2,keyasint"`
-	Deleted store.Stamp   `cbor:"3,keyasint,omitempty"`
-	Left    time.Duration `cbor:"4,keyasint,omitempty"`
-	Timeout int32         `cbor:"5,keyasint"`
-	Flags   int32         `cbor:"6,keyasint,omitempty"`
-	Cookie  int32         `cbor:"7,keyasint"`
-	Floor   int32         `cbor:"8,keyasint,omitempty"`
-	Touched bool          `cbor:"9,keyasint,omitempty"`
-	Lock    int32         `cbor:"11,keyasint,omitempty"`
-	LockAge time.Duration `cbor:"12,keyasint,omitempty"`
-	Size    int64         `cbor:"10,keyasint"` // of the body
-	Keepers []peerRef     `cbor:"13,keyasint,omitempty"`
-}
-
-// peerRef is a node in one of its runs.
-type peerRef struct {
-	Node     string `cbor:"1,keyasint"`
-	Instance uint64 `cbor:"2,keyasint"`
-}
-
-// creatorRef is a store.Creator.
-type creatorRef struct {
-	Node     string `cbor:"1,keyasint"`
-	Instance uint64 `cbor:"2,keyasint"`
-	Inquiry  uint64 `cbor:"3,keyasint"`
-}
-
-func (c creatorRef) of() store.Creator {
-	return store.Creator{Peer: store.Peer{Node: c.Node, Instance: c.Instance}, Inquiry: c.Inquiry}
-}
-
-func headOf(r *store.Record) *recordHead {
-	h := &recordHead{Stamp: r.Stamp, Epoch: r.Epoch, Deleted: r.Deleted, Left: r.Left, Timeout: r.Timeout,
-		Flags: r.Flags, Cookie: r.Cookie, Floor: r.Floor, Touched: r.Touched, Lock: r.Lock, LockAge: r.LockAge, Size: int64(len(r.Body))}
-	for _, p := range r.Keepers {
-		h.Keepers = append(h.Keepers, peerRef(p))
-	}
-	return h
-}
-
-// record gives the session that the head announces, without its body, and not yet checked.
-func (h *recordHead) record(key string) store.Record {
-	r := store.Record{Key: key, Stamp: h.Stamp, Epoch: h.Epoch, Deleted: h.Deleted, Left: h.Left, Timeout: h.Timeout,
-		Flags: h.Flags, Cookie: h.Cookie, Floor: h.Floor, Touched: h.Touched, Lock: h.Lock, LockAge: h.LockAge}
-	for _, p := range h.Keepers {
-		r.Keepers = append(r.Keepers, store.Peer(p))
-	}
-	return r
-}
-
-type receipt struct {
-	Accepted bool     `cbor:"1,keyasint,omitempty"`
-	Version  *version `cbor:"2,keyasint,omitempty"` // the record that the receiver keeps instead
-	Full     bool     `cbor:"3,keyasint,omitempty"` // not accepted: there is no memory for it
-}
-
-type version struct {
-	Stamp         store.Stamp `cbor:"1,keyasint"`
-	Epoch         uint64      `cbor:"2,keyasint"`
-	Deleted       store.Stamp `cbor:"3,keyasint,omitempty"`
-	Tombstone     bool        `cbor:"4,keyasint,omitempty"`
-	Uninitialized bool        `cbor:"5,keyasint,omitempty"`
-}
-
-type forward struct {
-	Op      store.Op      `cbor:"1,keyasint"`
-	Key     string        `cbor:"2,keyasint"`
-	Cookie  int32         `cbor:"3,keyasint"`
-	Timeout int32         `cbor:"4,keyasint,omitempty"`
-	Flags   int32         `cbor:"5,keyasint,omitempty"`
-	Size    int64         `cbor:"6,keyasint,omitempty"`
-	Within  time.Duration `cbor:"7,keyasint"`
-}
-
-type answer struct {
-	NotHere bool          `cbor:"1,keyasint,omitempty"`
-	Status  store.Status  `cbor:"2,keyasint"`
-	Init    bool          `cbor:"3,keyasint,omitempty"`
-	Cookie  int32         `cbor:"4,keyasint,omitempty"`
-	LockAge time.Duration `cbor:"5,keyasint,omitempty"`
-}
-
-type doubt struct {
-	Giver  uint64 `cbor:"1,keyasint"`
-	Number uint64 `cbor:"2,keyasint"`
-	Key    string `cbor:"3,keyasint"`
-}
-
-type fate struct {
-	Kind    store.FateKind `cbor:"1,keyasint"`
-	Version *version       `cbor:"2,keyasint,omitempty"`
-	Node    string         `cbor:"3,keyasint,omitempty"`
-}
-
 // errFrame is what a peer gets closed for: bytes that no node sends.
 var errFrame = errors.New("malformed frame")
 
@@ -412,17 +276,4 @@ func readBody(r io.Reader, size int64, arrived func()) ([]byte, error) {
 		err = fmt.Errorf("%w: it ends in its body", errFrame)
 	}
 	return b, err
-}
-
-func toVersion(v store.Version) *version {
-	return &version{Stamp: v.Stamp, Epoch: v.Epoch, Deleted: v.Deleted, Tombstone: v.Tombstone, Uninitialized: v.Uninitialized}
-}
-
-// of gives the version, zero for none. Stamps beyond any clock are cut.
-func (v *version) of() store.Version {
-	if v == nil {
-		return store.Version{}
-	}
-	return store.Version{Stamp: min(v.Stamp, 1<<62), Epoch: min(v.Epoch, 1<<62), Deleted: min(v.Deleted, 1<<62),
-		Tombstone: v.Tombstone, Uninitialized: v.Uninitialized}
 }

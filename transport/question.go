@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -16,6 +15,45 @@ import (
 // stall is how long a transfer may stand still before it is given up. Flowing bytes are an answer,
 // however long they flow.
 const stall = 5 * time.Second
+
+// question asks a node for a session, or where it is.
+type question struct {
+	Want   store.Want    `cbor:"1,keyasint"`
+	Key    string        `cbor:"2,keyasint"`
+	Within time.Duration `cbor:"3,keyasint"`           // how long the asker waits for the reply
+	Wait   time.Duration `cbor:"4,keyasint,omitempty"` // how much of that for a lock
+	// For a question that is passed on to further nodes (flood.go):
+	Number   uint64 `cbor:"5,keyasint,omitempty"` // its number at its origin; 0: it is not passed on
+	Hops     int    `cbor:"6,keyasint,omitempty"` // over how many more links it may go
+	Origin   string `cbor:"8,keyasint,omitempty"` // who wants to know; empty: the sender
+	Instance uint64 `cbor:"9,keyasint,omitempty"` // of Origin
+	// Inquiry is the number of the question in the store that asks it.
+	Inquiry uint64 `cbor:"10,keyasint,omitempty"`
+}
+
+// reply answers it.
+type reply struct {
+	Kind    store.ReplyKind `cbor:"1,keyasint"`
+	Locked  bool            `cbor:"2,keyasint,omitempty"`
+	Cookie  int32           `cbor:"3,keyasint,omitempty"`
+	LockAge time.Duration   `cbor:"4,keyasint,omitempty"`
+	Node    string          `cbor:"5,keyasint,omitempty"`
+	Epoch   uint64          `cbor:"6,keyasint,omitempty"`
+	Deleted store.Stamp     `cbor:"7,keyasint,omitempty"`
+	// Backup: of a session of Node, in this run. Moved: to Node, in this run; 0: that is not known.
+	Instance uint64      `cbor:"15,keyasint,omitempty"`
+	Stamp    store.Stamp `cbor:"18,keyasint,omitempty"` // Moved: that it had then
+	// Found:
+	Giver  uint64      `cbor:"8,keyasint,omitempty"`
+	Number uint64      `cbor:"9,keyasint,omitempty"`
+	Record *recordHead `cbor:"10,keyasint,omitempty"`
+	// From a node that has passed the question on. Node is the holder then, or the giver.
+	Unknown  bool         `cbor:"11,keyasint,omitempty"` // somebody there could not say
+	Creating []creatorRef `cbor:"17,keyasint,omitempty"` // who is about to create it, the sender among them
+	Asked    []peerRef    `cbor:"13,keyasint,omitempty"` // who has said that it does not have it, beside the sender
+	Seen     bool         `cbor:"14,keyasint,omitempty"` // missing: the question has come before, and is answered there
+	Holders  []peerRef    `cbor:"16,keyasint,omitempty"` // of whose session somebody there has a backup
+}
 
 // said is what one node said to a question, as far as the whole verdict needs it.
 type said struct {
@@ -323,145 +361,6 @@ func (m *Mesh) finish(l *link, s *stream) {
 	if n, _ := s.Read(one[:]); n > 0 {
 		l.misbehaved(fmt.Errorf("%w: bytes behind the last frame", errFrame))
 	}
-}
-
-// takeOver receives a session that a reply brings, gives the receipt, and waits for the giver's word
-// that it has read it.
-func (m *Mesh) takeOver(l *link, s *stream, q store.Question, r said, tell func(said)) {
-	nothing := said{link: l}
-	tell(said{link: l, kind: coming})
-	if r.Node != "" && m.checkHead(q.Key, r.Record) == nil {
-		l = m.farLink(r.Node, r.Giver) // what follows the head is passed on unread
-	}
-	rec, err := m.readRecord(s, s, q.Key, r.Record)
-	if errors.Is(err, errNoRoom) {
-		m.noRoom(r.Record.Size)
-		m.leaveThere(l, s, r, tell)
-		return
-	}
-	if err != nil {
-		if errors.Is(err, errFrame) {
-			l.misbehaved(err)
-		}
-		m.metrics.handover(incoming, "broken")
-		tell(nothing)
-		return
-	}
-	id := store.HandoverID{Giver: r.Giver, N: r.Number}
-	back, got := m.takeIn(l, id, rec, m.store.Receive)
-	m.store.GiveBack(rec.Counted)
-	if got.Full {
-		m.leaveThere(l, s, r, tell)
-		return
-	}
-	if got.Accepted || got.Version != (store.Version{}) {
-		r.kind = broughtIt // the store knows what the session is now: this record, or a newer one, which may be a deletion
-	}
-	tell(r)
-	m.forced(got)
-	if err := s.SetDeadline(time.Now().Add(stall)); err != nil {
-		return
-	}
-	if err := writeFrame(s, kindReceipt, back); err != nil {
-		return // the giver is in doubt and asks
-	}
-	if err := s.Close(); err != nil {
-		return
-	}
-	var one [1]byte
-	if _, err := s.Read(one[:]); errors.Is(err, io.EOF) {
-		m.store.Settled(id)
-	}
-}
-
-// leaveThere ends the conversation about a session that was found and that there is no memory for: its holder keeps it,
-// and carries out what changes it.
-func (m *Mesh) leaveThere(holder *link, s *stream, r said, tell func(said)) {
-	r.kind, r.Node = saidHeld, holder.node.name
-	tell(r)
-	if err := s.SetDeadline(time.Now().Add(stall)); err != nil {
-		return
-	}
-	if err := writeFrame(s, kindReceipt, receipt{Full: true}); err == nil {
-		m.finish(r.link, s)
-	}
-}
-
-// noRoom is the receipt for a session that has come and that there was no memory for.
-func (m *Mesh) noRoom(size int64) receipt {
-	m.store.Refuse(store.RefusedHandover, size)
-	m.metrics.handover(incoming, "no memory")
-	return receipt{Full: true}
-}
-
-// forced waits, where writes do, until a session that was received is on disk: the giver lets its own copy go.
-func (m *Mesh) forced(got store.Receipt) { m.store.Forced(m.ctx, got) }
-
-// takeIn has the store take a session over, by its Receive or Adopt, and gives the receipt and the store's own.
-func (m *Mesh) takeIn(l *link, id store.HandoverID, rec store.Record, take func(store.Peer, store.HandoverID, store.Record) store.Receipt) (back receipt, got store.Receipt) {
-	gate := l
-	if l.far {
-		gate = m.wayTo(store.Peer{Node: l.node.name, Instance: l.instance})
-	}
-	if gate == nil || !gate.enter() {
-		m.metrics.handover(incoming, "refused")
-		return receipt{}, got
-	}
-	defer gate.gate.RUnlock()
-	got = take(store.Peer{Node: l.node.name, Instance: l.instance}, id, rec)
-	switch {
-	case got.Accepted:
-		m.metrics.handover(incoming, "received")
-		return receipt{Accepted: true}, got
-	case got.Version != store.Version{}:
-		m.metrics.handover(incoming, "declined")
-		return receipt{Version: toVersion(got.Version)}, got
-	case got.Full:
-		m.metrics.handover(incoming, "no memory")
-		return receipt{Full: true}, got
-	}
-	m.metrics.handover(incoming, "refused")
-	return receipt{}, got
-}
-
-// readRecord reads the body of a session that a stream brings, from r, for as long as bytes arrive. What the record has as
-// Counted is to be given back.
-func (m *Mesh) readRecord(s *stream, r io.Reader, key string, h *recordHead) (store.Record, error) {
-	if err := m.checkHead(key, h); err != nil {
-		return store.Record{}, err
-	}
-	rec := h.record(key)
-	done, err := s.link.quota.body(s.Context(), h.Size)
-	if err != nil {
-		return store.Record{}, err
-	}
-	defer done()
-	var deadline error
-	arrived := func() { deadline = errors.Join(deadline, s.SetReadDeadline(time.Now().Add(stall))) }
-	arrived()
-	if rec.Body, err = m.readContents(r, h.Size, arrived); err == nil {
-		rec.Counted = h.Size
-	}
-	if deadline != nil {
-		m.store.GiveBack(rec.Counted)
-		return rec, errors.Join(err, deadline)
-	}
-	return rec, err
-}
-
-// checkHead finds sessions that no node sends, before their bodies come.
-func (m *Mesh) checkHead(key string, h *recordHead) error {
-	switch {
-	case h == nil:
-		return fmt.Errorf("%w: found, but no record", errFrame)
-	case h.Size < 0 || h.Size > m.config.MaxBody:
-		return fmt.Errorf("%w: a session of %d bytes, at most %d are allowed (PEERSTATE_MAX_BODY must be the same on all nodes)", errFrame, h.Size, m.config.MaxBody)
-	}
-	rec := h.record(key)
-	if err := rec.Check(); err != nil {
-		return fmt.Errorf("%w: %w", errFrame, err)
-	}
-	return nil
 }
 
 // timedOut tells a deadline from other errors of a stream.
