@@ -243,11 +243,11 @@ func (i *Issuer) Nodes(now time.Time) ([]string, error) {
 func (i *Issuer) Revoked() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.ca.document.revokedNodes()
+	return i.ca.document.RevokedNodes()
 }
 
-// revokedNodes are those about whom a revocation holds. The document may be nil.
-func (d *Document) revokedNodes() []string {
+// RevokedNodes are those about whom a revocation holds that was not taken back, sorted. The document may be nil.
+func (d *Document) RevokedNodes() []string {
 	var list []string
 	if d != nil {
 		for _, r := range d.Revoked {

@@ -236,7 +236,7 @@ func TestARevocationCoversAllCertificatesAndKeysThatTheNameHasHad(t *testing.T) 
 		t.Errorf("%+v, %v", again, err)
 	}
 	back, err := h.i.Unrevoke("web2", h.now.Add(-day))
-	if err != nil || back.Number <= again.Number || !back.Revoked[0].Lifted || !back.Revoked[0].At.After(again.Revoked[0].At) {
+	if err != nil || back.Number <= again.Number || !back.Revoked[0].Lifted || !back.Revoked[0].At.After(again.Revoked[0].At) || len(back.RevokedNodes()) != 0 {
 		t.Errorf("%+v, %v", back, err)
 	}
 	if _, err := h.i.ca.trust.verify([]*x509.Certificate{known.cert.Leaf}, later, x509.ExtKeyUsageClientAuth); err != nil {

@@ -65,7 +65,7 @@ func TestRevocationsOfBothSidesOfAForkAreKept(t *testing.T) {
 	}
 	check := func(when string, said, than *Document) {
 		t.Helper()
-		if said == nil || said.Number <= max(one.Number, two.Number) || !said.Equal(f.issuer.Document()) || !slices.Equal(said.revokedNodes(), []string{"bad2", "bad3"}) {
+		if said == nil || said.Number <= max(one.Number, two.Number) || !said.Equal(f.issuer.Document()) || !slices.Equal(said.RevokedNodes(), []string{"bad2", "bad3"}) {
 			t.Fatalf("%s: %+v", when, said)
 		}
 		if again := f.learn(than); again != nil {
@@ -90,7 +90,7 @@ func TestTwoDocumentsOfOneNumberBecomeOneOfAHigher(t *testing.T) {
 	if err != nil || one.Number != two.Number {
 		t.Fatal(one.Number, two.Number, err)
 	}
-	if said := f.learn(one); said == nil || said.Number <= two.Number || !slices.Equal(said.revokedNodes(), []string{"bad1", "bad2"}) {
+	if said := f.learn(one); said == nil || said.Number <= two.Number || !slices.Equal(said.RevokedNodes(), []string{"bad1", "bad2"}) {
 		t.Errorf("%+v", said)
 	}
 }

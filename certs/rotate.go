@@ -192,7 +192,7 @@ func (i *Issuer) awaited(expected, known []string) []string {
 	for _, node := range expected {
 		names[node] = true
 	}
-	for _, node := range i.ca.document.revokedNodes() {
+	for _, node := range i.ca.document.RevokedNodes() {
 		delete(names, node)
 	}
 	for _, node := range known { // also a revoked one that has joined again

@@ -72,7 +72,7 @@ func (m *Mesh) takeDocument(data []byte, from *link) error {
 	if err != nil {
 		m.log.Error("a document of the farm's issuer cannot be written to disk; it is tried again", "error", err)
 	}
-	m.log.Info("a document of the farm's issuer is in force", "number", d.Number, "from", nameOf(from, m.me), "revoked", len(d.Revoked),
+	m.log.Info("a document of the farm's issuer is in force", "number", d.Number, "from", nameOf(from, m.me), "revoked", len(d.RevokedNodes()),
 		"trusted", len(d.Authorities()), "stage", string(d.Rotation.Stage))
 	_, putErr := m.putCerts(next, from)
 	return errors.Join(err, putErr)

@@ -74,10 +74,10 @@ itself, with a third of its life left. Otherwise nobody does: before that day, i
 one into a new directory, and copy its files over the old ones on the node, which takes
 them in while it runs.
 
-Next, take the directory to the machine of %s (it contains its key: not by mail), set
-there
+Next, on the machine of %s, set
   PEERSTATE_CERT_DIR=<the directory>
-and delete it here. "peerstate check" on that machine says whether all is well.
+and let "peerstate check" say whether all is well. If that is another machine, take the
+directory there first (it contains the key: not by mail), and delete it here.
 `, peer.Node)
 	return out.String()
 }

@@ -130,7 +130,7 @@ func (n *sidecar) revokeByCommand(ctx context.Context, args url.Values, report f
 		return n.issuer.Revoke(node, keys, now)
 	})
 	if err == nil {
-		n.log.Warn("a node is revoked", "peer", node)
+		n.log.Info("a command revokes a node", "peer", node)
 		report(n.spreadOf(ctx, node))
 	}
 	return err
@@ -145,7 +145,7 @@ func (n *sidecar) unrevokeByCommand(ctx context.Context, args url.Values, report
 		return n.issuer.Unrevoke(node, now)
 	})
 	if err == nil {
-		n.log.Warn("a node is not revoked any more", "peer", node)
+		n.log.Info("a command takes a revocation back", "peer", node)
 		report(n.spreadOf(ctx, node))
 	}
 	return err

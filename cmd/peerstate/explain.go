@@ -31,7 +31,7 @@ it stands on the wire or decoded, or by the short hash that logs and the status 
 "-" it is read from standard input: a session id is as good as a password, and the command line
 can be seen by others on this machine.
 
-Nothing is changed, moved or renewed by it, and the page does not show the session id. Exit code
+Nothing is changed, moved or renewed by it, and what it prints does not show the session id. Exit code
 1 if there is no such session.`,
 		Example: `  peerstate explain mbkzjsnmvgpbxytfdrlwhq5e
   peerstate explain '%2fLM%2fW3SVC%2f1%2fROOT(kZ9d...%3d)%2fmbkzjsnmvgpbxytfdrlwhq5e'
@@ -70,7 +70,7 @@ Nothing is changed, moved or renewed by it, and the page does not show the sessi
 			return err
 		}
 		if !found.Found {
-			return errors.New("there is no such session on the nodes that were asked; the page says why that may be")
+			return errors.New("there is no such session on the nodes that were asked; why that may be stands above")
 		}
 		return nil
 	}
@@ -117,6 +117,6 @@ func (n *sidecar) explainByCommand(ctx context.Context, args url.Values, report 
 		a.Node, a.Site, a.Up = n.name, string(n.settings.Site), time.Since(n.started)
 		accounts = append(accounts, a)
 	}
-	report(explanationOf(l, accounts, time.Now()))
+	report(explanationOf(l, accounts, string(n.settings.Upstream), time.Now()))
 	return nil
 }

@@ -73,7 +73,7 @@ func traced(state store.TraceState, change func(*transport.Trace)) transport.Tra
 }
 
 func page(by store.Lookup, accounts ...transport.Account) string {
-	return explanationText(explanationOf(by, accounts, at), time.UTC)
+	return explanationText(explanationOf(by, accounts, "", at), time.UTC)
 }
 
 func wantPage(t *testing.T, got, want string) {
@@ -162,6 +162,23 @@ Not asked: oslo: it is lost for 2h0m0s
 `)
 }
 
+func TestThePageSaysThatTheOldStateServerMayHaveASession(t *testing.T) {
+	const says = "The old state server 10.0.0.9:42424 (PEERSTATE_UPSTREAM) was not asked, and may have it"
+	for what, c := range map[string]struct {
+		account transport.Account
+		said    bool
+	}{
+		"it is nowhere here":   {account("london"), true},
+		"it has ended here":    {account("london", traced(store.TraceDeleted, nil)), true},
+		"it is held by a node": {account("london", traced(store.TraceHeld, nil)), false},
+	} {
+		got := explanationText(explanationOf(store.Lookup{ID: explainID}, []transport.Account{c.account}, "10.0.0.9:42424", at), time.UTC)
+		if strings.Contains(strings.Join(strings.Fields(got), " "), says) != c.said {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+}
+
 func TestThePageSaysHowASessionEnded(t *testing.T) {
 	expired := traced(store.TraceEnded, func(x *transport.Trace) {
 		x.Events = []store.TraceEvent{{What: store.EventCreated, Ago: 30 * time.Minute}, {What: store.EventExpired, Ago: 5 * time.Minute}}
@@ -235,7 +252,9 @@ func TestThePageSaysWhatIsOddAboutASession(t *testing.T) {
 	doubt := traced(store.TraceDoubt, func(x *transport.Trace) { x.Peer = "tokyo" })
 	kept := traced(store.TraceBackup, func(x *transport.Trace) { x.Peer = "tokyo" })
 	loaded := traced(store.TraceLoaded, func(x *transport.Trace) { x.Peer = "london" })
+	ended := traced(store.TraceDeleted, func(x *transport.Trace) { x.OtherCase = true })
 	for want, got := range map[string]string{
+		"written in another letter case than that":      page(store.Lookup{ID: explainID}, account("london", ended)),
 		"written in another letter case":                page(store.Lookup{ID: explainID}, account("london", upper)),
 		"There is no session with the very id":          page(store.Lookup{ID: explainID}, account("london", upper)),
 		"does not know whether it arrived":              page(store.Lookup{ID: explainID}, account("london", doubt)),
@@ -251,7 +270,7 @@ func TestThePageSaysWhatIsOddAboutASession(t *testing.T) {
 }
 
 func TestAnExplanationAsJSONHasNoSessionIDInIt(t *testing.T) {
-	x := explanationOf(store.Lookup{Key: appOne + "/" + explainID, ID: explainID}, []transport.Account{account("london", traced(store.TraceHeld, func(x *transport.Trace) { x.Asked = true }))}, at)
+	x := explanationOf(store.Lookup{Key: appOne + "/" + explainID, ID: explainID}, []transport.Account{account("london", traced(store.TraceHeld, func(x *transport.Trace) { x.Asked = true }))}, "", at)
 	data, err := json.Marshal(x)
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,9 @@ func (x *explanation) reasons() (all []string) {
 				"Look at what changes the cookie on its way: a proxy, or a session id manager of the application's.", s.Application))
 		}
 		if !s.live() {
+			if s.OtherCase {
+				all = append(all, "The id that was asked for is written in another letter case than that of the session that was there.")
+			}
 			all = append(all, x.endOf(s)...)
 		}
 		if s.State == "backup" && x.unaskedHolder(s) == "" {
@@ -128,7 +131,7 @@ func (x *explanation) endOf(s *explainedSession) (all []string) {
 	return []string{fmt.Sprintf("It was there under %s, and has ended since; nobody remembers how.", s.Application)}
 }
 
-// unasked names the nodes that could not be asked, and says how far the memory of the others reaches.
+// unasked names the nodes that could not be asked, and the old state server, and says how far the memory of the others reaches.
 func (x *explanation) unasked() (all []string) {
 	for _, n := range x.Nodes {
 		switch {
@@ -137,6 +140,9 @@ func (x *explanation) unasked() (all []string) {
 		case n.NotAsked != "" && n.Gone && !x.Found:
 			all = append(all, fmt.Sprintf("%s is gone: %s. What only that node held is lost.", n.Node, n.NotAsked))
 		}
+	}
+	if x.upstream != "" && !x.Found {
+		all = append(all, fmt.Sprintf("The old state server %s (PEERSTATE_UPSTREAM) was not asked, and may have it: it is taken over from there when a page comes for it.", x.upstream))
 	}
 	if len(x.Sessions) > 0 {
 		return all

@@ -21,6 +21,7 @@ type explanation struct {
 	Nodes    []explainedNode    `json:"nodes"`
 
 	application string // that was asked for, with a key
+	upstream    string // the old state server, which may have what is nowhere here; "": there is none
 }
 
 // explainedNode is a node, and whether it has told what it knows.
@@ -95,9 +96,9 @@ var liveStates = []string{"held", "moving", "doubt", "backup"}
 // live tells whether there is a session, somewhere.
 func (s *explainedSession) live() bool { return slices.Contains(liveStates, s.State) }
 
-// explanationOf puts together what the nodes have told.
-func explanationOf(l store.Lookup, accounts []transport.Account, now time.Time) *explanation {
-	x := &explanation{At: now, Node: accounts[0].Node, By: "id", Sessions: []explainedSession{}, Reasons: []string{}}
+// explanationOf puts together what the nodes have told. Upstream is the address of the old state server, which nobody has asked.
+func explanationOf(l store.Lookup, accounts []transport.Account, upstream string, now time.Time) *explanation {
+	x := &explanation{At: now, Node: accounts[0].Node, By: "id", Sessions: []explainedSession{}, Reasons: []string{}, upstream: upstream}
 	switch {
 	case l.Key != "":
 		x.By = "key"
