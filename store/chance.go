@@ -23,8 +23,3 @@ func (st *Store) draw(what string, now instant) uint64 {
 func (st *Store) Jitter(what string, d time.Duration) time.Duration {
 	return d/2 + time.Duration(st.draw(what, st.clock.now())%uint64(d))
 }
-
-// jump is how far the cookie counter is raised when locks may have been given by a copy that died:
-// further than that copy could have counted meanwhile, and by chance, so that two copies that
-// jump from the same place do not meet.
-func (st *Store) jump(key string, now instant) int32 { return 1<<16 + int32(st.draw(key, now)>>48) }

@@ -18,7 +18,7 @@ func TestWhatIsDrawnByChanceDependsOnTheRunTheThingAndTheMoment(t *testing.T) {
 		var sum time.Duration
 		sameRun, sameThing, sameMoment := 0, 0, 0
 		const times = 2000
-		for range times {
+		for i := range times {
 			got := run.Jitter("k", d)
 			if got < d/2 || got >= d*3/2 {
 				t.Fatalf("%v for %v", got, d)
@@ -33,8 +33,9 @@ func TestWhatIsDrawnByChanceDependsOnTheRunTheThingAndTheMoment(t *testing.T) {
 			if run.Jitter("l", d) == got {
 				sameThing++
 			}
-			if j := run.jump("k", run.clock.now()); j < 1<<16 || j >= 1<<17 {
-				t.Fatalf("cookies jump by %d", j)
+			run.setRun(uint64(i))
+			if j, least := run.jump("k", run.clock.now()), int32(i%256)<<17+1<<16; j < least || j >= least+1<<16 {
+				t.Fatalf("cookies jump by %d in run %d", j, i)
 			}
 			time.Sleep(time.Nanosecond)
 			if run.Jitter("k", d) == got {

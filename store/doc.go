@@ -30,7 +30,8 @@
 //     told stands in an [Outbox] for each, and of a session that changes ten times while it waits there, the
 //     last change is sent. The giver of a session is the first to keep a backup of it.
 //   - A process that has stood still serves nothing before it has been compared with the others ([Store.Sure]).
-//   - A locked session does not move, unless its node leaves ([Store.HandOut]). A cookie is not given twice for one session.
+//   - A locked session does not move, unless its node leaves ([Store.HandOut]). A cookie is not given twice for one session,
+//     and a lock that died with a holder, or with several in a row, writes no more once somebody has been there (jump.go).
 //   - "Missing here" said to a node that is about to create the key is a promise: this node does not
 //     create it before that question has been answered. Of several nodes that create a key at the same moment one
 //     stores it, the smallest name unless a promise has another go first, and the others find it (inquiry.go).

@@ -39,7 +39,7 @@ func (st *Store) OpenJournal(o JournalOptions) error {
 	defer once.Do(func() { close(opened) })
 	d := &disk{store: st}
 	st.room.setCosts(st.backups > 0, true)
-	j, err := journal.Open(o.Dir, journal.Options{Farm: o.Farm, Node: o.Node, Every: o.Every, Log: o.Log, Lost: func(key string) {
+	j, err := journal.Open(o.Dir, journal.Options{Farm: o.Farm, Node: o.Node, Every: o.Every, Log: o.Log, Run: st.setRun, Lost: func(key string) {
 		<-opened
 		st.rewrite(key)
 	}}, l.load)

@@ -33,7 +33,7 @@ type session struct {
 	cookie   int32 // the last lock's cookie: only ever rises
 	lock     int32 // cookie of the lock that is held; 0: unlocked
 	// floor is the counter's value after cookies were raised because a lock may have died with
-	// another copy of this session; 0: they never were. touched: locked or written since.
+	// another copy of this session; 0: they never were. touched: locked or written since. See also jump.
 	floor   int32
 	state   state
 	touched bool
@@ -238,7 +238,7 @@ func (s *session) acquire(now instant) {
 }
 
 // raise moves the cookie counter on. Cookies are a positive int32 on the wire; the counter starts
-// again at the bottom after two thousand million locks of one session.
+// again at the bottom when they are all given (jump.go).
 func (s *session) raise(by int32) {
 	if s.cookie > 1<<31-1-by {
 		s.cookie = 1
@@ -248,9 +248,10 @@ func (s *session) raise(by int32) {
 
 // stale: this cookie may be that of a lock which died with another copy of the session, and
 // somebody has locked or written the session since. Its page must not overwrite that, and an
-// answer 423 would be ignored by the client, so the truth is said to be unknown.
+// answer 423 would be ignored by the client, so the truth is said to be unknown. That copy may have raised its
+// cookies farther than this one: those that were given since are between floor and the counter.
 func (s *session) stale(cookie int32) bool {
-	return cookie > 0 && cookie < s.floor && cookie != s.lock && s.touched
+	return cookie > 0 && s.floor != 0 && (cookie <= s.floor || cookie > s.cookie) && cookie != s.lock && s.touched
 }
 
 // refuse completes the answer to a request that met somebody else's lock.

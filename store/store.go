@@ -45,6 +45,7 @@ type Options struct {
 type Store struct {
 	node         string
 	instance     uint64
+	run          uint8 // see jump; set before anything is loaded
 	fetchTimeout time.Duration
 	lockWait     time.Duration
 	waited       func(time.Duration)
@@ -113,6 +114,7 @@ func New(o Options) *Store {
 		clock: newClock(), heard: newHeard(), receipts: newReceipts(), lines: rate.NewLimiter(10, 1000),
 		closing: make(chan struct{}), swept: make(chan struct{}),
 	}
+	st.run = uint8(st.draw("run", instant{}))
 	st.keepers.Store(&keepers{})
 	if st.joinedC = make(chan struct{}); !o.Joining {
 		st.Joined()

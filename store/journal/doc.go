@@ -29,7 +29,8 @@
 // # The directory
 //
 // It and the files are for their owner only. "lock" is locked while a process uses the directory. "journal" says
-// whose it is (identity.go): format, farm, node, and a random salt of the checksums. The records are in files of 4 to
+// whose it is (identity.go): format, farm, node, and a random salt of the checksums. "runs" has the number of the last run, one more with
+// each (runs.go). The records are in files of 4 to
 // 16 MiB, named by a number that only rises; each begins with a copy of "journal" and then has one record after the
 // other (record.go). Each has a number, and of a key's records the one with the highest counts, wherever it is: so a
 // file can be read without the others.

@@ -126,9 +126,17 @@ func open(d disk, o Options, load func(key string, value []byte) error) (*Journa
 	if err := l.scan(); err != nil {
 		return nil, err
 	}
+	run, err := l.nextRun(names)
+	if err != nil {
+		return nil, err
+	}
+	if o.Run != nil {
+		o.Run(run)
+	}
 	if err := errors.Join(l.setOldAside(begin), l.deliver()); err != nil {
 		return nil, err
 	}
+	l.count(run)
 	l.Rejected = len(l.rejected)
 	if l.Records > 0 {
 		l.Written = time.Unix(0, int64(min(l.w.seq, maxSeq-1)))
@@ -214,7 +222,7 @@ func (l *loading) setAside() error {
 func (l *loading) sweep(names []string) {
 	var old []string
 	for _, name := range names {
-		if strings.HasPrefix(name, "."+identityFile+".") {
+		if strings.HasPrefix(name, "."+identityFile+".") || strings.HasPrefix(name, "."+runsFile+".") {
 			l.discard(name)
 		}
 		if strings.HasPrefix(name, asideHead) {
