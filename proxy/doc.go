@@ -12,7 +12,8 @@
 // has to wait for another node, the connection is watched meanwhile for a client that gives up
 // (watch.go). The answer is put together in the connection's other buffer and written in one call
 // (answer.go), after a look whether anybody is still there to read it: a lock that its client never
-// heard of is taken back (deliver.go, gone_unix.go, gone_windows.go).
+// heard of is taken back (deliver.go, gone_unix.go, gone_windows.go; for what may have to be taken back, turn_unix.go
+// looks, writes and waits in one).
 //
 // What is not a request of the state protocol is answered 400, and the connection closed, with a
 // line in the log that says what it was and what to do (refusal.go). Requests are counted, not
@@ -20,7 +21,8 @@
 //
 // The packages below it stand on the other side of the protocol: relay between a web server and any state server,
 // replay as a web server's double with a recording of the relay, upstream as the client of an old state server whose sessions
-// are taken over, and wire as what all of them know of messages.
+// are taken over, and wire as what all of them know of messages. recording is the file that relay writes and replay reads, and
+// upstream/aspnetstate a double of Microsoft's service for tests.
 //
 // # Choices
 //

@@ -15,8 +15,14 @@ import (
 	"testing"
 
 	"peerstate/cmd/peerstate/bench"
+	"peerstate/cmd/peerstate/service"
 	"peerstate/cmd/peerstate/settings"
 )
+
+// serve runs a sidecar that nobody supervises.
+func serve(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
+	return supervised(ctx, s, log, service.Alone{})
+}
 
 // logged is a log that a test can wait on.
 type logged struct {

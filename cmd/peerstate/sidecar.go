@@ -69,11 +69,6 @@ const (
 // answer than ASP.NET does.
 const shutdownTimeout = settings.StateNetworkTimeout
 
-// serve runs a sidecar that nobody supervises.
-func serve(ctx context.Context, s *settings.Settings, log *slog.Logger) error {
-	return supervised(ctx, s, log, service.Alone{})
-}
-
 // supervised runs a sidecar until ctx is done, which is no error, or a part of it fails.
 func supervised(ctx context.Context, s *settings.Settings, log *slog.Logger, system service.Supervisor) error {
 	kick, stopKicks := onHangUp(log)

@@ -44,7 +44,7 @@
 // # Why not an embedded database
 //
 // All values are in memory anyway, are read only at the start, and change or expire within minutes: a log is all
-// there is to do. Measured on 2026-11-21 on 2 cores (ext4, Go 1.26; a noisy machine and a slow disk: compare within a
+// there is to do. Measured on 2 cores (ext4, Go 1.26; a noisy machine and a slow disk: compare within a
 // line only): 100,000 keys with values of 1 to 3 KB, some of 64 KiB and 1 MiB, rewritten twice in forced batches of
 // 1,000; "always" is forced batches of 32. badger had a run of its own with half the keys, in which this had 21,500
 // and 14,900 records/s.

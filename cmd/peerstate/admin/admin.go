@@ -5,8 +5,8 @@
 // A request passes the guard (guard.go), which lets GET and HEAD in when they were meant for this
 // machine, and then goes to one of the pages: page.go, health.go, metrics.go, status.go. What they show they ask
 // of a [Source], so that this package knows no other part of the program. The page in a browser is page/index.html; it asks
-// /api/page again and again. What happened in the last minutes is kept here: [History] has figures (history.go), and
-// [Events] what was logged (events.go).
+// /api/page again and again. The same in a terminal is [Page.Text] (text.go, paper.go), and commands ask with [Ask] (ask.go).
+// What happened in the last minutes is kept here: [History] has figures (history.go), and [Events] what was logged (events.go).
 package admin
 
 import (

@@ -71,8 +71,8 @@ func judgeVersions(versions map[string]string) []Finding {
 		"that is as it should be while you upgrade node after node; in the end install one version everywhere")}
 }
 
-// plural counts something in English.
-func plural(n int, one string) string { return english.Plural(n, one, "") }
+// inLinks is a distance in English.
+func inLinks(n int) string { return english.Plural(n, "link", "") }
 
 const deeper = "set PEERSTATE_MAX_HOPS to %d or more on every node, or draw another link; sessions that are farther away are not found"
 
@@ -80,7 +80,7 @@ const deeper = "set PEERSTATE_MAX_HOPS to %d or more on every node, or draw anot
 func judgeDepth(links []transport.LinkStatus, nodes, hops int) []Finding {
 	d := transport.DepthOf(links)
 	if d.Links > hops {
-		return []Finding{fault(fmt.Sprintf("%s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", d.From, d.To, plural(d.Links, "link"), hops), fmt.Sprintf(deeper, d.Links))}
+		return []Finding{fault(fmt.Sprintf("%s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", d.From, d.To, inLinks(d.Links), hops), fmt.Sprintf(deeper, d.Links))}
 	}
 	if nodes-1 > hops { // no way is longer than that
 		if worst, without := transport.WorstDepthOf(links); worst.Links > hops {
@@ -88,14 +88,14 @@ func judgeDepth(links []transport.LinkStatus, nodes, hops int) []Finding {
 			if len(without) == 2 {
 				what = "the link between " + strings.Join(without, " and ") + " fails"
 			}
-			return []Finding{warning(fmt.Sprintf("when %s, %s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", what, worst.From, worst.To, plural(worst.Links, "link"), hops),
+			return []Finding{warning(fmt.Sprintf("when %s, %s and %s are %s apart, and PEERSTATE_MAX_HOPS is %d", what, worst.From, worst.To, inLinks(worst.Links), hops),
 				fmt.Sprintf(deeper, worst.Links))}
 		}
 	}
 	if d.Links == 0 {
 		return nil
 	}
-	return []Finding{good("two nodes are at most %s apart, and questions go over %d", plural(d.Links, "link"), hops)}
+	return []Finding{good("two nodes are at most %s apart, and questions go over %d", inLinks(d.Links), hops)}
 }
 
 // judgeReach does the same before this node runs, by what those say that it will be linked with: whatever is the nearest
@@ -110,7 +110,7 @@ func judgeReach(probed []transport.Probed, hops int) []Finding {
 	if near == nil || near.Reach < hops {
 		return nil
 	}
-	return []Finding{fault(fmt.Sprintf("from %s it is %s to the farthest node, so up to %d from here, and PEERSTATE_MAX_HOPS is %d", near.Node, plural(near.Reach, "link"), near.Reach+1, hops),
+	return []Finding{fault(fmt.Sprintf("from %s it is %s to the farthest node, so up to %d from here, and PEERSTATE_MAX_HOPS is %d", near.Node, inLinks(near.Reach), near.Reach+1, hops),
 		fmt.Sprintf(deeper, near.Reach+1))}
 }
 

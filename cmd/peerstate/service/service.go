@@ -35,10 +35,10 @@ type Place struct {
 type Phase int
 
 const (
-	Starting  Phase = iota
-	Ready           // it answers
-	Reloading       // it reads certificate files anew; Ready follows
-	Stopping        // it hands its sessions over, or closes; nothing follows
+	Starting  Phase = iota // it does not answer yet
+	Ready                  // it answers
+	Reloading              // it reads certificate files anew; Ready follows
+	Stopping               // it hands its sessions over, or closes; nothing follows
 )
 
 // Supervisor is the system's side of a running service. Its methods are safe for concurrent use.
@@ -53,7 +53,10 @@ type Supervisor interface {
 // Alone is a supervisor for a sidecar that nobody supervises.
 type Alone struct{}
 
+// Report tells nobody.
 func (Alone) Report(Phase) {}
+
+// Watch does not watch: a sidecar that hangs is its operator's.
 func (Alone) Watch(func()) {}
 
 // Errors of the functions that talk to the service manager.

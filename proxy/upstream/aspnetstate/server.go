@@ -38,7 +38,6 @@ type Server struct {
 	conns   map[net.Conn]struct{}
 	fate    func(op store.Op) Fate
 	wrong   []string
-	counts  map[store.Op]int
 	dialled int
 }
 
@@ -48,7 +47,7 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{l: l, started: time.Now(), model: model.New(), conns: map[net.Conn]struct{}{}, counts: map[store.Op]int{}}
+	s := &Server{l: l, started: time.Now(), model: model.New(), conns: map[net.Conn]struct{}{}}
 	s.running.Go(s.accept)
 	return s, nil
 }
@@ -80,18 +79,6 @@ func (s *Server) Do(r store.Request) store.Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.model.Do(r, time.Since(s.started))
-}
-
-// Has tells whether a session is there.
-func (s *Server) Has(key string) bool {
-	return s.Do(store.Request{Op: store.Head, Key: []byte(key), Cookie: store.NoCookie}).Status == store.OK
-}
-
-// Count tells how many requests of a kind came, and Dialled how many connections.
-func (s *Server) Count(op store.Op) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.counts[op]
 }
 
 // Dialled tells how many connections there were.
@@ -142,7 +129,6 @@ func (s *Server) serve(nc net.Conn) {
 			return
 		}
 		s.mu.Lock()
-		s.counts[req.Op]++
 		var f Fate
 		if s.fate != nil {
 			f = s.fate(req.Op)
