@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"peerstate/cmd/peerstate/explain"
 	"peerstate/proxy"
 	"peerstate/store"
 	"peerstate/transport"
@@ -49,18 +50,18 @@ Nothing is changed, moved or renewed by it, and what it prints does not show the
 			}
 			what = line
 		}
-		var found explanation
+		var found explain.Explanation
 		if _, err := lookupOf(what, nil); err != nil {
 			return err
 		}
-		err := askSidecar(cmd.Context(), read, "explain", url.Values{"what": {what}}, func(x explanation) error {
+		err := askSidecar(cmd.Context(), read, "explain", url.Values{"what": {what}}, func(x explain.Explanation) error {
 			found = x
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		text := explanationText(&found, time.Local)
+		text := explain.Text(&found, time.Local)
 		if asJSON {
 			if text, err = jsonText(&found); err != nil {
 				return err
@@ -117,6 +118,6 @@ func (n *sidecar) explainByCommand(ctx context.Context, args url.Values, report 
 		a.Node, a.Site, a.Up = n.name, string(n.settings.Site), time.Since(n.started)
 		accounts = append(accounts, a)
 	}
-	report(explanationOf(l, accounts, string(n.settings.Upstream), time.Now()))
+	report(explain.Of(l, accounts, string(n.settings.Upstream), time.Now()))
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// explanationText is the page that an operator reads.
-func explanationText(x *explanation, zone *time.Location) string {
+// Text is the page that an operator reads.
+func Text(x *Explanation, zone *time.Location) string {
 	var out strings.Builder
 	live := 0
 	for i := range x.Sessions {
@@ -62,7 +62,7 @@ func explanationText(x *explanation, zone *time.Location) string {
 }
 
 // session shows one that is there.
-func (x *explanation) session(out *strings.Builder, s *explainedSession, zone *time.Location) {
+func (x *Explanation) session(out *strings.Builder, s *explainedSession, zone *time.Location) {
 	fmt.Fprintf(out, "Session %s, of the application %s\n\n", s.Hash, s.Application)
 	row := func(name, format string, a ...any) {
 		out.WriteString(wrap(fmt.Sprintf("  %-14s ", name), fmt.Sprintf(format, a...)))
@@ -134,7 +134,7 @@ func (x *explanation) session(out *strings.Builder, s *explainedSession, zone *t
 	out.WriteByte('\n')
 }
 
-func (x *explanation) lock(row func(name, format string, a ...any), s *explainedSession) {
+func (x *Explanation) lock(row func(name, format string, a ...any), s *explainedSession) {
 	if s.Lock == nil {
 		if s.State == "held" {
 			row("lock", "none")
@@ -160,7 +160,7 @@ func (x *explanation) lock(row func(name, format string, a ...any), s *explained
 }
 
 // events shows what happened, the oldest first.
-func (x *explanation) events(out *strings.Builder, s *explainedSession, zone *time.Location) {
+func (x *Explanation) events(out *strings.Builder, s *explainedSession, zone *time.Location) {
 	for i := range s.Events {
 		name := "what happened"
 		if i > 0 {

@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 )
 
 // reasons says in plain words what is odd, and, where the session is not there, why that may be.
-func (x *explanation) reasons() (all []string) {
+func (x *Explanation) reasons() (all []string) {
 	all = append(all, x.lookalikes()...)
 	for i := range x.Sessions {
 		s := &x.Sessions[i]
@@ -37,7 +37,7 @@ func (x *explanation) reasons() (all []string) {
 
 // unaskedHolder is who holds a session by the word of those who keep backups of it, where that node is up and has told nothing; "":
 // there is no such node.
-func (x *explanation) unaskedHolder(s *explainedSession) string {
+func (x *Explanation) unaskedHolder(s *explainedSession) string {
 	for _, c := range s.Copies {
 		for _, n := range x.Nodes {
 			if n.Node == c.Of && n.Up && n.NotAsked != "" && !c.Journal {
@@ -61,7 +61,7 @@ func keptBy(s *explainedSession) string {
 }
 
 // lookalikes are sessions of one id under several application ids.
-func (x *explanation) lookalikes() (all []string) {
+func (x *Explanation) lookalikes() (all []string) {
 	type application struct{ id, place string }
 	var found []application
 	for i := range x.Sessions {
@@ -106,7 +106,7 @@ func placeOf(s *explainedSession) string {
 }
 
 // endOf says how a session has ended, as far as anybody remembers.
-func (x *explanation) endOf(s *explainedSession) (all []string) {
+func (x *Explanation) endOf(s *explainedSession) (all []string) {
 	var last *explainedEvent
 	for i := range s.Events {
 		switch s.Events[i].What {
@@ -132,7 +132,7 @@ func (x *explanation) endOf(s *explainedSession) (all []string) {
 }
 
 // unasked names the nodes that could not be asked, and the old state server, and says how far the memory of the others reaches.
-func (x *explanation) unasked() (all []string) {
+func (x *Explanation) unasked() (all []string) {
 	for _, n := range x.Nodes {
 		switch {
 		case n.NotAsked != "" && !n.Gone && !x.Found:

@@ -1,4 +1,6 @@
-package main
+// Package explain puts together what the nodes of a farm have told of a session (explain.go), says what is odd about it or why there
+// may be none (reasons.go), and makes a page of it for an operator (text.go). The session's id is not in it.
+package explain
 
 import (
 	"cmp"
@@ -9,9 +11,9 @@ import (
 	"peerstate/transport"
 )
 
-// explanation is what the farm knows of the sessions that were asked for. The JSON names are a promise to other people's
+// Explanation is what the farm knows of the sessions that were asked for. The JSON names are a promise to other people's
 // programs.
-type explanation struct {
+type Explanation struct {
 	At       time.Time          `json:"at"`
 	Node     string             `json:"node"`  // that was asked, and has asked the others
 	By       string             `json:"by"`    // what was given: key, id, hash or id
@@ -96,9 +98,9 @@ var liveStates = []string{"held", "moving", "doubt", "backup"}
 // live tells whether there is a session, somewhere.
 func (s *explainedSession) live() bool { return slices.Contains(liveStates, s.State) }
 
-// explanationOf puts together what the nodes have told. Upstream is the address of the old state server, which nobody has asked.
-func explanationOf(l store.Lookup, accounts []transport.Account, upstream string, now time.Time) *explanation {
-	x := &explanation{At: now, Node: accounts[0].Node, By: "id", Sessions: []explainedSession{}, Reasons: []string{}, upstream: upstream}
+// Of puts together what the nodes have told. Upstream is the address of the old state server, which nobody has asked.
+func Of(l store.Lookup, accounts []transport.Account, upstream string, now time.Time) *Explanation {
+	x := &Explanation{At: now, Node: accounts[0].Node, By: "id", Sessions: []explainedSession{}, Reasons: []string{}, upstream: upstream}
 	switch {
 	case l.Key != "":
 		x.By = "key"
