@@ -350,7 +350,11 @@ func (m *Mesh) begin(l, old *link) {
 	if old != nil && old.instance == l.instance {
 		level = slog.LevelDebug // one link has taken another's place
 	}
-	m.log.Log(m.ctx, level, "linked", "peer", l.node.name, "site", l.site, "addr", l.conn.RemoteAddr().String(), "dialled", l.dialled)
+	by := l.node.name
+	if l.dialled {
+		by = m.me
+	}
+	m.log.Log(m.ctx, level, "linked", "peer", l.node.name, "site", l.site, "addr", l.conn.RemoteAddr().String(), "dialled_by", by)
 	l.ping()
 	m.tell(l)
 	m.resolve(l.node.name)

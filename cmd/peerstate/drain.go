@@ -121,7 +121,9 @@ func (n *sidecar) drain(report func(transport.DrainProgress)) error {
 		ctx, cancel := context.WithTimeout(context.Background(), n.settings.DrainTimeout)
 		defer cancel()
 		n.drainErr = n.mesh.Drain(ctx, func(p transport.DrainProgress) {
-			n.log.Info("handing over: "+drainLine(p), "given", p.Given, "left", p.Left)
+			if p.Given+p.Left > 0 {
+				n.log.Info("handing over: "+drainLine(p), "given", p.Given, "left", p.Left)
+			}
 			report(p)
 		})
 		if n.drainErr != nil && n.settings.DataDir != "" {

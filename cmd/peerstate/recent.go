@@ -37,15 +37,7 @@ func (n *sidecar) reading() admin.Reading {
 	}
 	r.Took.Cumulative = make([]uint64, len(r.Took.Bounds))
 	for op := range store.Ops {
-		for status, count := range web.Requests[op] {
-			r.Requests += count
-			switch store.Status(status) {
-			case store.Unknown:
-				r.Refused += count
-			case store.Locked:
-				r.Locked += count
-			}
-		}
+		countRequests(&r, &web.Requests[op])
 		t := web.Times[op]
 		r.Took.Count += t.Count
 		for i, count := range t.Cumulative {
@@ -61,6 +53,19 @@ func (n *sidecar) reading() admin.Reading {
 		r.Fetched = admin.Histogram{Count: f.Count, Seconds: f.Seconds, Bounds: f.Bounds, Cumulative: f.Cumulative}
 	}
 	return r
+}
+
+// countRequests adds those of one kind, by outcome.
+func countRequests(r *admin.Reading, outcomes *[proxy.Statuses]uint64) {
+	for status, count := range outcomes {
+		r.Requests += count
+		switch store.Status(status) {
+		case store.Unknown, store.Full:
+			r.Refused += count
+		case store.Locked:
+			r.Locked += count
+		}
+	}
 }
 
 // histogram reads one of Prometheus'.

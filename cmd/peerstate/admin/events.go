@@ -147,6 +147,9 @@ func details(to []Detail, group string, a slog.Attr) []Detail {
 		return to
 	}
 	text := v.String()
+	if text == "" {
+		return to // it says nothing
+	}
 	if v.Kind() == slog.KindTime {
 		text = v.Time().UTC().Format("2006-01-02 15:04:05 UTC")
 	}

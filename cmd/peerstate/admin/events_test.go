@@ -17,7 +17,7 @@ func TestWhatIsLoggedAtInfoAndAboveIsAnEvent(t *testing.T) {
 		e := new(Events)
 		log := slog.New(e.Over(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelError})))
 		log.Debug("a detail")
-		log.With("farm", "shop").WithGroup("g").Info("linked", "peer", "web2", slog.Group("in", "a", 1), "since", time.Unix(0, 0))
+		log.With("farm", "shop").WithGroup("g").Info("linked", "peer", "web2", slog.Group("in", "a", 1), "since", time.Unix(0, 0), "stage", "")
 		time.Sleep(time.Second)
 		log.Warn("a link has ended\x1b[31m", "why", strings.Repeat("ä", 1000))
 		log.Error("lost")

@@ -17,7 +17,7 @@ const (
 // now.
 type Reading struct {
 	Requests uint64    // of the web server, all kinds
-	Refused  uint64    // of them: answered with no truth (423 for not known, or a closed connection)
+	Refused  uint64    // of them: answered with no truth (423 for not known), or not at all (a closed connection: not known, or no memory left)
 	Locked   uint64    // of them: answered 423 for a lock
 	Took     Histogram // of them
 	Fetches  uint64    // questions to the other nodes

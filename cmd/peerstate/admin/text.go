@@ -218,13 +218,16 @@ func (p Page) certificates(out *paper) {
 	}
 	done, all, waiting := 0, 1, []string{}
 	count := func(node, rotation, state string) {
-		if rotation == "done" {
+		switch {
+		case rotation == "done":
 			done++
-			return
+		case state == "up":
+			waiting = append(waiting, fmt.Sprintf("%s (%s)", node, cmp.Or(rotation, "not heard of yet")))
+		default: // a node that has left is waited for, too
+			waiting = append(waiting, fmt.Sprintf("%s (%s)", node, state))
 		}
-		waiting = append(waiting, fmt.Sprintf("%s (%s)", node, cmp.Or(rotation, state)))
 	}
-	count(p.Status.Node, p.RotationDone, "this node")
+	count(p.Status.Node, p.RotationDone, "up")
 	for _, peer := range p.Status.Peers {
 		all++
 		count(cmp.Or(peer.Node, peer.Addr), peer.Rotation, peer.State)

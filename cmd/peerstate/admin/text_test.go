@@ -35,7 +35,7 @@ func TestTheStatusAsTextHasWhatThePageHas(t *testing.T) {
 		"12,345 held (35 MB); keeps 11,870 backups for other nodes", "60% used of 100 B", "1,052 a second; half within 31 µs, 99% within 0.52 ms",
 		"3 for a session that is locked", "98.8% of the requests; 13 a second asked other nodes; half within 13 ms, 99% within 13 ms", "2 sessions; the oldest change waits for 4.0 ms",
 		"3, with 1 link; 1 not up", "81 days left, until 2026-05-24; the farm's CA: 9.0 years left, until 2035-03-04", "Issuer          web2",
-		"step 2 of 3, renew with it: 2 of 3 nodes done; waiting for web3 (behind)", "3fa94c21", "412", "398 ms", "a1b2c3d4  8.4 MB",
+		"step 2 of 3, renew with it: 2 of 3 nodes done; waiting for web3 (out)", "3fa94c21", "412", "398 ms", "a1b2c3d4  8.4 MB",
 		"warning: a link has ended (2 times)  peer=web3", "over the last 8 min",
 	} {
 		if !strings.Contains(text, want) {
@@ -57,6 +57,11 @@ func TestTheStatusAsTextHasWhatThePageHas(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(text)
+	}
+	left := shop()
+	left.Status.Peers[1].State = "drained"
+	if text := left.Text(false, 1); !strings.Contains(text, "waiting for web3 (drained)") {
+		t.Errorf("a node that has left is waited for, and is not named in\n%s", text)
 	}
 	if few := shop().Text(false, 1); strings.Contains(few, "Events") == false || strings.Contains(few, "  ready\n") {
 		t.Errorf("with one event:\n%s", few)

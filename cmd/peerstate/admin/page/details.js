@@ -36,7 +36,7 @@ function rotation(page, all) {
   const stage = page.status.certificate.rotation
   if (!stage) return h('span', { class: 'muted' }, 'not under way')
   const at = stages.findIndex(s => s[0] === stage)
-  const done = all.filter(n => n.rotation === 'done'), waiting = all.filter(n => n.rotation !== 'done' && n.state !== 'drained')
+  const done = all.filter(n => n.rotation === 'done'), waiting = all.filter(n => n.rotation !== 'done')
   return [
     h('ol', { class: 'stages' }, stages.map(([name, words], i) =>
       h('li', { class: i < at ? 'past' : i === at ? 'present' : 'future', 'aria-current': i === at ? 'step' : null }, h('span', { class: 'step' }, i < at ? '✓' : String(i + 1)), words))),

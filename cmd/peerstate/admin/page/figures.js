@@ -37,14 +37,14 @@ const cards = [
   {
     title: 'Answer time', log: true, unit: time, lines: [{ of: s => s.p50, kind: 'first', name: 'half' }, { of: s => s.p99, kind: 'second', name: '99%' }],
     value: all => typical(all, s => s.p50),
-    note: all => two('half of the requests', '99%', all, s => s.p99),
+    note: all => two('half of the requests', '99% within ', all, s => s.p99),
   },
   {
     title: 'Waiting', lines: [{ of: s => s.waiting, kind: 'first' }], unit: short, options: { whole: true },
     value: (all, s) => [count(s.waiting), 'now'],
     note: all => {
       const w = worst(all, s => s.wait99)
-      return w === null ? 'for a session that is locked' : `for a session; 99%: ${joined(millis(w))}`
+      return w === null ? 'for a session that is locked' : `for a session; 99% within ${joined(millis(w))}`
     },
   },
   {
@@ -69,7 +69,7 @@ const cards = [
     title: 'Time until they answer', farm: true, log: true, unit: time,
     lines: [{ of: s => s.fetch50, kind: 'first', name: 'half' }, { of: s => s.fetch99, kind: 'second', name: '99%' }],
     value: all => typical(all, s => s.fetch50),
-    note: all => two('half of the questions', '99%', all, s => s.fetch99),
+    note: all => two('half of the questions', '99% within ', all, s => s.fetch99),
   },
   {
     title: 'Not safe yet', farm: true, unit: short, lines: [{ of: s => s.pending, kind: 'first' }], options: { whole: true },
@@ -99,7 +99,7 @@ const typical = (all, of) => {
 
 const two = (half, most, all, of) => {
   const w = worst(all, of)
-  return w === null ? 'nothing to measure' : [half, `; ${most}: `, joined(millis(w))]
+  return w === null ? 'nothing to measure' : [half, `; ${most}`, joined(millis(w))]
 }
 
 // figures shows all cards.

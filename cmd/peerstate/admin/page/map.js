@@ -44,7 +44,7 @@ function layout(nodes, width) {
   const step = 2 * Math.PI / (nodes.length + gap * sites.length)
   let angle = nodes.length === 2 ? Math.PI : -Math.PI / 2
   const low = nodes.length === 3 ? 0.5 : 1 // how far down the circle is used
-  const [above, below] = radial ? [margin, margin] : nodes.length === 2 ? [48, 44] : [52, low < 1 ? 34 : 52]
+  const [above, below] = radial ? [margin, margin] : nodes.length === 2 ? [48, 44] : [52, low < 1 ? 34 : 66] // room for a name and two lines
   const center = [width / 2, above + ry]
   const result = { height: Math.round(above + ry * (1 + low) + below), center, curved: radial, sites: [], nodes: [] }
   const point = (a, f = 1) => [center[0] + f * rx * Math.cos(a), center[1] + f * ry * Math.sin(a)]

@@ -26,10 +26,13 @@ function row(n, now) {
     h('td', { class: 'who' }, icon(n.state), h('span', { class: 'name' }, n.name), h('span', { class: 'muted below' }, details || '\u00a0')),
     h('td', { class: 'how' }, h('span', { class: 'word' }, n.self ? 'this node' : n.state),
       h('span', { class: 'muted below' }, n.since ? `for ${span((now - Date.parse(n.since)) / 1000)}` : '\u00a0', n.reason ? `: ${n.reason}` : '')),
-    h('td', { class: 'number trip' }, n.rtt !== null ? joined(millis(n.rtt)) : n.hops > 1 ? `over ${n.hops} links` : '–'),
-    h('td', { class: 'number' }, n.sessions === null ? '–' : count(n.sessions), h('span', { class: 'unit-phone' }, n.sessions === 1 ? ' session' : ' sessions')),
+    h('td', { class: 'number trip' }, n.rtt !== null ? [onPhone('round trip '), joined(millis(n.rtt))] : n.hops > 1 ? `over ${n.hops} links` : '–'),
+    h('td', { class: 'number' }, n.sessions === null ? '–' : count(n.sessions), onPhone(n.sessions === 1 ? ' session' : ' sessions')),
     h('td', { class: 'number' }, certificate(n, now)))
 }
+
+// onPhone are words that stand only where the table has no head.
+const onPhone = words => h('span', { class: 'unit-phone' }, words)
 
 // soon is when a certificate's end is worth a colour: a node renews it much earlier.
 const soon = 7 * 86400
@@ -38,7 +41,7 @@ function certificate(n, now) {
   if (!n.expires) return '–'
   const seconds = (Date.parse(n.expires) - now) / 1000
   const kind = seconds < 0 ? 'bad' : seconds < soon ? 'soon' : ''
-  return [h('span', { class: kind }, left(seconds)), n.rotation ? h('span', { class: `below ${n.rotation === 'done' ? 'good' : 'soon'}` }, n.rotation === 'done' ? '✓ done' : n.rotation) : null]
+  return [onPhone('certificate '), h('span', { class: kind }, left(seconds)), n.rotation ? h('span', { class: `below ${n.rotation === 'done' ? 'good' : 'soon'}` }, `new CA: ${n.rotation === 'done' ? '✓ done' : n.rotation}`) : null]
 }
 
 // summary says in two lines how the farm is.
