@@ -39,6 +39,20 @@ func socket(t *testing.T) *quic.Transport {
 // link tries a link and gives, for each side, whom it found there or why it ended.
 func link(t *testing.T, listen, dial *tls.Config) (listener, dialler end) {
 	t.Helper()
+	for range 10 {
+		// quic-go hands out no connection that has ended before it came to that, which a busy machine may do to one that is refused.
+		if listener, dialler = linkOnce(t, listen, dial); !errors.Is(listener.err, errNotHandedOut) {
+			break
+		}
+	}
+	return listener, dialler
+}
+
+// errNotHandedOut is the listener's when the dialler has heard that there is no link, and nothing came to it.
+var errNotHandedOut = errors.New("no connection was handed out")
+
+func linkOnce(t *testing.T, listen, dial *tls.Config) (listener, dialler end) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	here, there := socket(t), socket(t)
@@ -46,9 +60,14 @@ func link(t *testing.T, listen, dial *tls.Config) (listener, dialler end) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	accepting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	done := make(chan end)
-	go func() { done <- listenOnce(ctx, accept) }()
+	go func() { done <- listenOnce(accepting, accept) }()
 	dialler = dialOnce(ctx, there, accept.Addr(), dial)
+	if dialler.err != nil {
+		defer time.AfterFunc(time.Second, func() { giveUp(errNotHandedOut) }).Stop()
+	}
 	listener = <-done
 	if err := accept.Close(); err != nil {
 		t.Error(err)
@@ -65,7 +84,7 @@ type end struct {
 func listenOnce(ctx context.Context, accept *quic.EarlyListener) end {
 	conn, err := accept.Accept(ctx)
 	if err != nil {
-		return end{err: fmt.Errorf("accept: %w", err)}
+		return end{err: fmt.Errorf("accept: %w", errors.Join(err, context.Cause(ctx)))}
 	}
 	select {
 	case <-conn.HandshakeComplete():
