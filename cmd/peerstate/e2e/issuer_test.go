@@ -26,6 +26,18 @@ func (f *farm) issuer(env ...string) *node {
 	return n
 }
 
+// joined runs an issuer and two nodes that have joined it, and returns when all are linked.
+func (f *farm) joined(env ...string) (issuer, web1, web2 *node) {
+	f.t.Helper()
+	issuer = f.issuer(env...)
+	issuer.start()
+	web1, web2 = f.invited(issuer, "web1", env...), f.invited(issuer, "web2", env...)
+	web1.start()
+	web2.start()
+	f.linked(issuer, web1, web2)
+	return issuer, web1, web2
+}
+
 // invited makes a node that is invited by the issuer, which runs, and joins; start runs it, without any peers.
 func (f *farm) invited(issuer *node, name string, env ...string) *node {
 	f.t.Helper()
@@ -296,12 +308,7 @@ func TestARevokedNodeIsOutAtOnceAndStaysOut(t *testing.T) {
 	t.Parallel()
 	f := newFarm(t)
 	grace := "PEERSTATE_MISSING_GRACE=1m" // so nothing happens just because a node is away
-	issuer := f.issuer(grace)
-	issuer.start()
-	web1, web2 := f.invited(issuer, "web1", grace), f.invited(issuer, "web2", grace)
-	web1.start()
-	web2.start()
-	f.linked(issuer, web1, web2)
+	issuer, web1, web2 := f.joined(grace)
 	for _, id := range []string{"a", "b", "c", "d"} {
 		web2.want(200, "", "PUT", id, "cart")
 	}
@@ -356,12 +363,7 @@ func TestARevokedNodeIsOutAtOnceAndStaysOut(t *testing.T) {
 func TestTheCAIsReplacedWhateverHappensMeanwhile(t *testing.T) {
 	t.Parallel()
 	f := newFarm(t)
-	issuer := f.issuer()
-	issuer.start()
-	web1, web2 := f.invited(issuer, "web1"), f.invited(issuer, "web2")
-	web1.start()
-	web2.start()
-	f.linked(issuer, web1, web2)
+	issuer, web1, web2 := f.joined()
 	web1.want(200, "", "PUT", "visitor", "cart")
 	old := issuer.certificates().Certificate.IssuerKey
 	web2.kill()
@@ -436,12 +438,7 @@ func TestTheCAIsReplacedWhateverHappensMeanwhile(t *testing.T) {
 func TestTheReplacementOfTheCACanBeAbandoned(t *testing.T) {
 	t.Parallel()
 	f := newFarm(t)
-	issuer := f.issuer()
-	issuer.start()
-	web1, web2 := f.invited(issuer, "web1"), f.invited(issuer, "web2")
-	web1.start()
-	web2.start()
-	f.linked(issuer, web1, web2)
+	issuer, web1, web2 := f.joined()
 	old := issuer.certificates().Certificate.IssuerKey
 	web2.kill()
 	rotate := issuer.commandFor("cert", "rotate-ca")
