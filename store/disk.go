@@ -20,11 +20,13 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 	now := d.store.clock.now()
 	v := saved{stamp: s.stamp, deleted: s.deleted, epoch: s.epoch, timeout: s.timeout, flags: s.flags,
 		expires: wallOf(s.expires, now)}
+	var body []byte
 	switch s.state {
 	case held, frozen:
 		var room [8]Peer
 		v.kind, v.who, v.places = savedHeld, Peer{d.store.node, d.store.instance}, room[:0]
-		v.cookie, v.floor, v.touched, v.lock, v.body = s.cookie, s.floor, s.touched, s.lock, s.body
+		v.cookie, v.floor, v.touched, v.lock = s.cookie, s.floor, s.touched, s.lock
+		body = s.body // not by v, or room would be on the heap
 		if s.lock != 0 {
 			v.lockedAt = max(now.wall+s.lockedAt-now.mono, 1)
 		}
@@ -45,10 +47,10 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 	}
 	stood := s.written()
 	if m != 0 {
-		d.journal.SetAfter(m, savedSession(s.key), v.head(), v.body)
+		d.journal.SetAfter(m, savedSession(s.key), v.head(), body)
 		return m
 	}
-	m = d.journal.Set(savedSession(s.key), v.head(), v.body)
+	m = d.journal.Set(savedSession(s.key), v.head(), body)
 	if stood {
 		d.journal.DeleteAfter(m, savedBackupOf(s.key))
 	}

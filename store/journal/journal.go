@@ -52,10 +52,11 @@ type Journal struct {
 	done    chan struct{} // closed when the writer has ended
 
 	mu      sync.Mutex
-	waiting *flight // what is written next
-	flying  *flight // what is being written
-	written uint64  // number of the last flight on disk; all before it are, too
-	later   later   // changes that wait for others to be on disk
+	waiting *flight           // what is written next
+	flying  *flight           // what is being written
+	spare   map[string]change // empty, for the changes of a flight that begins: the map need not grow anew; nil: none
+	written uint64            // number of the last flight on disk; all before it are, too
+	later   later             // changes that wait for others to be on disk
 	closing bool
 	ended   error // closing: what the last attempt failed of
 	failed  failure
@@ -230,6 +231,28 @@ func (j *Journal) Close() error {
 	return errors.Join(j.ended, err)
 }
 
-func newFlight(number uint64) *flight {
-	return &flight{number: number, changes: map[string]change{}, done: make(chan struct{})}
+func newFlight(number uint64, changes map[string]change) *flight {
+	return &flight{number: number, changes: changes, done: make(chan struct{})}
+}
+
+// room gives an empty map for the changes of a flight. j.mu is held.
+func (j *Journal) room() map[string]change {
+	m := j.spare
+	if j.spare = nil; m == nil {
+		m = map[string]change{}
+	}
+	return m
+}
+
+// mostSpare is how many changes a flight may have had whose map is used again: one of very many, as after a start or when
+// very many expire, would be walked through and kept for all that follow.
+const mostSpare = 1 << 14
+
+// reuse takes what a flight needs no longer for the next one. j.mu is held.
+func (j *Journal) reuse(f *flight) {
+	if f.changes != nil && len(f.changes) <= mostSpare {
+		clear(f.changes)
+		j.spare = f.changes
+	}
+	f.changes = nil
 }

@@ -86,7 +86,7 @@ func (j *Journal) depart(now time.Time) *flight {
 		return &flight{number: j.written}
 	}
 	j.w.began = now
-	j.flying, j.waiting = f, newFlight(f.number+1)
+	j.flying, j.waiting = f, newFlight(f.number+1, j.room())
 	return f
 }
 
@@ -101,12 +101,13 @@ func (j *Journal) arrive(f *flight, err error) {
 		j.ripe()
 		j.recovered()
 		f.land(nil)
+		j.reuse(f)
 		return
 	}
 	err = j.fail(err)
 	f.land(err)
-	next := newFlight(j.waiting.number + 1)
-	next.changes, next.bytes = j.waiting.changes, j.waiting.bytes
+	next := newFlight(j.waiting.number+1, j.waiting.changes)
+	next.bytes = j.waiting.bytes
 	for key, c := range f.changes {
 		if c.deleted && j.w.entries[key] == nil {
 			continue // it has come and gone while the disk failed: else there would be more and more of these

@@ -13,7 +13,7 @@ type tidier struct {
 	reader reader
 	done   []*tidied // to be removed when what was moved is forced
 	after  time.Time // after an error it does not try before
-	buf    []byte    // kept for the next one
+	buf    []byte    // kept for the next one, unless it is larger than most are: they come several times a second
 	lost   []string  // keys whose records could not be read
 }
 
@@ -83,6 +83,7 @@ func (w *writer) copySome(given int64, now time.Time) error {
 // copyNext moves the next record if it is in force.
 func (w *writer) copyNext() error {
 	t := &w.tidier
+	w.letOthers()
 	h, key, value, ok := t.reader.next()
 	if !ok {
 		t.done = append(t.done, t.now)
@@ -173,7 +174,7 @@ func (w *writer) tidy(now time.Time) {
 		w.drop(v)
 	}
 	t.done = nil
-	if int64(cap(t.buf)) > 2*w.sizes.most || !w.untidy(now) {
+	if int64(cap(t.buf)) > 2*w.sizes.most {
 		t.buf = nil
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"log/slog"
+	"runtime"
 	"time"
 )
 
@@ -29,6 +30,7 @@ type writer struct {
 	marked time.Time // the last time that something was written
 	tidier tidier
 	failed bool // the last round
+	turn   uint // records since the beginning
 }
 
 // placed is a record that was given to the disk and is not forced yet.
@@ -42,6 +44,8 @@ type placed struct {
 
 const (
 	buffer = 256 << 10 // what is written at once; larger bodies go straight to the file
+	// turn is how many records it takes up at most before it lets others have the processor: some 0.2 ms.
+	turn = 64
 	// markEvery is how often an idle journal says that it is in use: see tooOld.
 	markEvery = time.Hour
 )
@@ -94,6 +98,15 @@ func (w *writer) forceInherited() {
 	w.inherited = nil
 }
 
+// letOthers gives the processor to those who wait for it, every few records: a round of very many, as when very many
+// sessions expire, would keep a page waiting for the ten milliseconds of the scheduler's turn, and there are others that
+// have much to do then.
+func (w *writer) letOthers() {
+	if w.turn++; w.turn%turn == 0 {
+		runtime.Gosched()
+	}
+}
+
 func (w *writer) put(changes map[string]change, now time.Time, given *int64) error {
 	for key, c := range changes {
 		e, k := w.entries[key], valueKind
@@ -107,6 +120,7 @@ func (w *writer) put(changes map[string]change, now time.Time, given *int64) err
 		}
 		size := c.size(key)
 		*given += size
+		w.letOthers()
 		if err := w.append(e, k, w.nextSeq(now), size, c.head, c.body); err != nil {
 			return err
 		}
@@ -232,6 +246,7 @@ func (w *writer) apply(now time.Time) {
 		s.size = s.written
 	}
 	for _, p := range w.placed {
+		w.letOthers()
 		if p.kind != markKind && p.entry.seq == p.seq && p.entry.in != 0 {
 			w.move(p.entry, p.in)
 			continue
