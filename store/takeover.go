@@ -24,9 +24,7 @@ func (st *Store) take(sh *shard, q *inquiry) {
 		if full {
 			st.Refuse(RefusedHandover, int64(len(a.Body)))
 		}
-		if _, err := st.doUpstream(ctx, Release, q.session.key, a.Cookie); err != nil {
-			st.remnants.orphans.note(q.session.key, begun, st.clock.now().mono)
-		}
+		st.giveBack(ctx, q.session.key, &a, begun)
 	case a.Status == NotFound:
 		sh.mu.Lock()
 		q.sought = true
@@ -38,6 +36,30 @@ func (st *Store) take(sh *shard, q *inquiry) {
 		v = Verdict{Outcome: AtUpstream, Locked: true, Cookie: a.Cookie, LockAge: a.LockAge, Init: a.Init}
 	}
 	st.weigh(sh, q, nil, v)
+}
+
+// giveBack ends the lock of a session that was not taken over after all. One that was still to be initialised is so no more once this
+// node was told that it is, and nothing in the protocol makes it so again but to be created anew: its next page would
+// not raise Session_Start. Nobody has put anything into it yet. If this ends halfway, or another page creates it meanwhile,
+// which the old server then keeps, that page is told to initialise it as well. Only if the old server does not hear of the
+// deletion, or its answer to the lock was lost, is nobody told any more, as with the old server's own client.
+func (st *Store) giveBack(ctx context.Context, key string, a *Answer, begun int64) {
+	op := Release
+	if a.Init {
+		op = Delete
+	}
+	ended, err := st.doUpstream(ctx, op, key, a.Cookie)
+	switch {
+	case err != nil:
+		st.remnants.orphans.note(key, begun, st.clock.now().mono)
+	case a.Init && ended.Status == OK:
+		ctx, cancel := context.WithTimeout(ctx, upstreamTime)
+		defer cancel()
+		_, err = st.upstream.Do(ctx, &Request{Op: Put, Key: []byte(key), Cookie: NoCookie, Timeout: a.Timeout, Flags: FlagUninitialized, Body: a.Body})
+	}
+	if err != nil {
+		st.log.Debug("a session could not be given back to the old state server", "session", KeyHash(key), "error", err)
+	}
 }
 
 // doUpstream has the old server carry out something without contents.

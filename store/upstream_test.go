@@ -197,6 +197,59 @@ func TestAnUninitialisedSessionStaysSoForOneRequest(t *testing.T) {
 	})
 }
 
+// Who is not told to initialise it raises no Session_Start.
+func TestAnUninitialisedSessionThatIsGivenBackStaysSo(t *testing.T) {
+	for _, what := range []string{"", "the answer to its deletion is lost", "its creation is lost"} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				old := newOld(t)
+				st := New(Options{FetchTimeout: fetchTimeout, MaxMemory: 1 << 20})
+				st.JoinUpstream(old)
+				defer shut(t, st)
+				key, body := []byte("u"), make([]byte, 2<<20)
+				old.ask(&Request{Op: Put, Key: key, Cookie: NoCookie, Timeout: 33, Flags: FlagUninitialized, Body: body})
+				old.on(func(op Op) fate {
+					return fate{lost: what == "its creation is lost" && op == Put, silent: what == "the answer to its deletion is lost" && op == Delete}
+				})
+				for range 3 {
+					if a := req(st, Acquire, "u", NoCookie, ""); a.Status != Unknown && (what == "" || a.Status != NotFound) {
+						t.Errorf("acquire: %v", a.Status)
+					}
+				}
+				a := old.ask(&Request{Op: Acquire, Key: key, Cookie: NoCookie})
+				switch {
+				case what == "" && (a.Status != OK || !a.Init || a.Timeout != 33 || len(a.Body) != len(body)):
+					t.Errorf("at the old server it is %v, to be initialised: %v, timeout %d, %d bytes", a.Status, a.Init, a.Timeout, len(a.Body))
+				case what != "" && a.Status == OK && !a.Init:
+					t.Errorf("it is there, and nobody initialises it")
+				}
+			})
+		})
+	}
+}
+
+// Another page may create the key at the old server at the very moment.
+func TestAnUninitialisedSessionThatIsGivenBackDisplacesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newOld(t)
+		st := New(Options{FetchTimeout: fetchTimeout, MaxMemory: 1 << 20})
+		st.JoinUpstream(old)
+		defer shut(t, st)
+		old.ask(&Request{Op: Put, Key: []byte("u"), Cookie: NoCookie, Timeout: 20, Flags: FlagUninitialized, Body: make([]byte, 2<<20)})
+		old.on(func(op Op) fate {
+			if op == Put {
+				req(old.Store, Put, "u", NoCookie, "written")
+			}
+			return fate{}
+		})
+		mustBe(t, "acquire", req(st, Acquire, "u", NoCookie, ""), Unknown, "")
+		if old.count(Put) != 1 {
+			t.Errorf("%d were created", old.count(Put))
+		}
+		mustBe(t, "read", req(st, Get, "u", NoCookie, ""), OK, "written")
+	})
+}
+
 func TestHeadTakesNothingOver(t *testing.T) {
 	migrating(t, []string{"n1", "n2"}, func(t *testing.T, old *oldServer, net *network) {
 		mustBe(t, "head", net.nodes[0].head("a"), OK, "")
