@@ -56,7 +56,7 @@ type Request struct {
 	Timeout int32  // Put: minutes, 0 to MaxTimeout; 0: never expires
 	Flags   int32  // Put: ExtraFlags
 	Body    []byte // Put: the store keeps it, and nobody changes it afterwards
-	Counted int64  // Put: bytes of Body that Store.Reserve counts; 0 when the store has taken it over, else for GiveBack
+	Counted int64  // Put: bytes of Body that Store.Reserve counts; 0 when the store has taken it over, else for GiveBack. See Upstream, too
 	Client  uint16 // the TCP port that it comes from, on this machine; shown to people who look for a lock's owner
 }
 

@@ -10,13 +10,16 @@ import (
 func (st *Store) take(sh *shard, q *inquiry) {
 	ctx := st.remnants.ctx
 	v := Verdict{Outcome: NotKnown}
-	a, begun, err := st.lockUpstream(ctx, q)
+	a, bytes, begun, err := st.lockUpstream(ctx, q)
+	if a.Status != Full {
+		defer st.GiveBack(bytes)
+	}
 	switch {
 	case err != nil:
 	case a.Status == OK:
-		stored, full := st.takeIn(sh, q, &a, begun)
+		stored, full := st.takeIn(sh, q, &a, bytes, begun)
 		if full && st.clear() {
-			stored, full = st.takeIn(sh, q, &a, begun)
+			stored, full = st.takeIn(sh, q, &a, bytes, begun)
 		}
 		if stored {
 			return
@@ -24,6 +27,9 @@ func (st *Store) take(sh *shard, q *inquiry) {
 		if full {
 			st.Refuse(RefusedHandover, int64(len(a.Body)))
 		}
+		st.giveBack(ctx, q.session.key, &a, begun)
+	case a.Status == Full:
+		st.Refuse(RefusedHandover, bytes)
 		st.giveBack(ctx, q.session.key, &a, begun)
 	case a.Status == NotFound:
 		sh.mu.Lock()
@@ -41,8 +47,8 @@ func (st *Store) take(sh *shard, q *inquiry) {
 // giveBack ends the lock of a session that was not taken over after all. One that was still to be initialised is so no more once this
 // node was told that it is, and nothing in the protocol makes it so again but to be created anew: its next page would
 // not raise Session_Start. Nobody has put anything into it yet. If this ends halfway, or another page creates it meanwhile,
-// which the old server then keeps, that page is told to initialise it as well. Only if the old server does not hear of the
-// deletion, or its answer to the lock was lost, is nobody told any more, as with the old server's own client.
+// which the old server then keeps, or there was no memory for what it has, the next page makes it anew. Only if the old
+// server does not hear of the deletion, or its answer to the lock was lost, is nobody told any more, as with its own client.
 func (st *Store) giveBack(ctx context.Context, key string, a *Answer, begun int64) {
 	op := Release
 	if a.Init {
@@ -52,7 +58,7 @@ func (st *Store) giveBack(ctx context.Context, key string, a *Answer, begun int6
 	switch {
 	case err != nil:
 		st.remnants.orphans.note(key, begun, st.clock.now().mono)
-	case a.Init && ended.Status == OK:
+	case a.Init && ended.Status == OK && a.Status == OK:
 		ctx, cancel := context.WithTimeout(ctx, upstreamTime)
 		defer cancel()
 		_, err = st.upstream.Do(ctx, &Request{Op: Put, Key: []byte(key), Cookie: NoCookie, Timeout: a.Timeout, Flags: FlagUninitialized, Body: a.Body})
@@ -69,12 +75,17 @@ func (st *Store) doUpstream(ctx context.Context, op Op, key string, cookie int32
 	return st.upstream.Do(ctx, &Request{Op: op, Key: []byte(key), Cookie: cookie})
 }
 
-// lockUpstream locks a session at the old server and gets its contents. begun is when the last try to lock it began.
-func (st *Store) lockUpstream(ctx context.Context, q *inquiry) (a Answer, begun int64, err error) {
+// lockUpstream locks a session at the old server and gets its contents; bytes is Request.Counted, see Upstream. begun is when
+// the last try to lock it began.
+func (st *Store) lockUpstream(ctx context.Context, q *inquiry) (a Answer, bytes, begun int64, err error) {
 	key := q.session.key
 	acquire := func() {
 		begun = st.clock.now().mono
-		if a, err = st.doUpstream(ctx, Acquire, key, NoCookie); err != nil {
+		ctx, cancel := context.WithTimeout(ctx, upstreamTime)
+		defer cancel()
+		r := &Request{Op: Acquire, Key: []byte(key), Cookie: NoCookie}
+		a, err = st.upstream.Do(ctx, r)
+		if bytes = r.Counted; err != nil {
 			st.remnants.orphans.note(key, begun, st.clock.now().mono)
 			st.log.Debug("the old state server has not answered", "session", KeyHash(key), "error", err)
 		}
@@ -86,7 +97,7 @@ func (st *Store) lockUpstream(ctx context.Context, q *inquiry) (a Answer, begun 
 			acquire()
 		}
 	}
-	return a, begun, err
+	return a, bytes, begun, err
 }
 
 // A lock of which the answer was lost is broken, where another node may have taken it, when it is so old that this one, if it had
@@ -118,7 +129,7 @@ func (st *Store) orphaned(ctx context.Context, q *inquiry, age time.Duration) bo
 
 // takeIn stores a session that the old server gave, and serves those who wait for it. It is not stored when that is too
 // late, or there is no memory for it.
-func (st *Store) takeIn(sh *shard, q *inquiry, a *Answer, begun int64) (stored, full bool) {
+func (st *Store) takeIn(sh *shard, q *inquiry, a *Answer, counted, begun int64) (stored, full bool) {
 	s := q.session
 	now := st.clock.now()
 	sh.mu.Lock()
@@ -133,7 +144,7 @@ func (st *Store) takeIn(sh *shard, q *inquiry, a *Answer, begun int64) (stored, 
 	if s.state != absent || s.deleted != 0 || sh.backup(s.key, now.mono) != nil {
 		return false, false // the farm has had it, so that this is a remnant
 	}
-	if !st.room.fits(int64(len(a.Body)), 0, asideFetched) {
+	if !st.room.fits(int64(len(a.Body)), counted, asideFetched) {
 		return false, true
 	}
 	s.body, s.timeout, s.flags = a.Body, a.Timeout, 0

@@ -17,7 +17,9 @@ import (
 // Upstream is an old state server, as the store sees it.
 type Upstream interface {
 	// Do has it carry out a request and gives its answer. An error says that there was none: the request may or may not
-	// have been carried out. Nobody else has the answer's body. It may be called concurrently.
+	// have been carried out. Nobody else has the answer's body. As many bytes of it as r.Counted then says are counted by
+	// Store.Reserve, until GiveBack. Full: it was carried out, and the answer is right, but there was no memory for its
+	// body of so many bytes, of which none are counted. It may be called concurrently.
 	Do(ctx context.Context, r *Request) (Answer, error)
 }
 

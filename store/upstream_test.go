@@ -17,6 +17,8 @@ type oldServer struct {
 	mu   sync.Mutex
 	fate func(op Op) fate // nil: all goes well
 	did  map[Op]int
+
+	counting *Store // the one that takes sessions over
 }
 
 // fate is what becomes of a request.
@@ -24,6 +26,8 @@ type fate struct {
 	takes  time.Duration // before it is carried out
 	lost   bool          // it never arrives
 	silent bool          // its answer does not
+	full   bool          // there is no memory for its answer's body
+	counts bool          // its answer's body is counted
 }
 
 func newOld(t *testing.T) *oldServer {
@@ -53,6 +57,15 @@ func (o *oldServer) Do(ctx context.Context, r *Request) (Answer, error) {
 	a := o.ask(r)
 	if f.silent {
 		return Answer{}, errLost
+	}
+	if f.full && a.Body != nil {
+		a.Status, a.Body, r.Counted = Full, nil, int64(len(a.Body))
+	}
+	if f.counts && a.Body != nil {
+		r.Counted = int64(len(a.Body))
+		if !o.counting.Reserve(ctx, r.Counted) {
+			return Answer{}, errLost
+		}
 	}
 	return a, nil
 }
@@ -535,6 +548,62 @@ func TestASessionForWhichThereIsNoMemoryStaysAtTheOldServer(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	})
+}
+
+// Its answer was not read to its end.
+func TestASessionWhoseContentsHaveNoRoomOnTheirWayStaysAtTheOldServer(t *testing.T) {
+	for _, flags := range []int32{0, FlagUninitialized} {
+		synctest.Test(t, func(t *testing.T) {
+			old := newOld(t)
+			st := New(Options{FetchTimeout: fetchTimeout, MaxMemory: 1 << 20})
+			st.JoinUpstream(old)
+			defer shut(t, st)
+			old.ask(&Request{Op: Put, Key: []byte("a"), Cookie: NoCookie, Timeout: 20, Flags: flags, Body: make([]byte, 100_000)})
+			used := st.Memory().Used
+			old.on(func(Op) fate { return fate{full: true} })
+			mustBe(t, "read", req(st, Get, "a", NoCookie, ""), Unknown, "")
+			if m := st.Memory(); m.Refused[RefusedHandover] != 1 || !m.Refusing || m.Used > used+1000 {
+				t.Errorf("%+v, was %d", m, used)
+			}
+			a := old.ask(&Request{Op: Acquire, Key: []byte("a"), Cookie: NoCookie})
+			if flags == 0 && (a.Status != OK || len(a.Body) != 100_000) || flags != 0 && a.Status != NotFound {
+				t.Errorf("flags %d: at the old server it is %v", flags, a.Status)
+			}
+		})
+	}
+}
+
+func TestWhatWasCountedOnItsWayFromTheOldServerIsCountedOnceInTheEnd(t *testing.T) {
+	for _, what := range []string{"taken", "no memory", "leaving"} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				old := newOld(t)
+				st := New(Options{FetchTimeout: fetchTimeout, MaxMemory: 1 << 20})
+				st.JoinUpstream(old)
+				defer shut(t, st)
+				size := 500_000
+				if what == "no memory" {
+					size = 1<<20 - 20_000 // it can be received, but not kept
+				}
+				old.ask(&Request{Op: Put, Key: []byte("a"), Cookie: NoCookie, Timeout: 20, Body: make([]byte, size)})
+				old.counting = st
+				old.on(func(op Op) fate {
+					if what == "leaving" {
+						st.leaving.Store(true)
+					}
+					return fate{counts: true}
+				})
+				a := req(st, Get, "a", NoCookie, "")
+				synctest.Wait()
+				switch m := st.Memory(); {
+				case what == "taken" && (a.Status != OK || m.Used < int64(size) || m.Used > int64(size)+1000):
+					t.Errorf("%v, %d bytes for %d", a.Status, m.Used, size)
+				case what != "taken" && (a.Status != Unknown || m.Used > 1000):
+					t.Errorf("%v, %d bytes stay counted", a.Status, m.Used)
+				}
+			})
+		})
+	}
 }
 
 func TestNothingIsTakenInByANodeThatLeaves(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 // joinUpstream has the store take sessions over from the old state server.
 func (n *sidecar) joinUpstream() {
-	n.old = upstream.New(string(n.settings.Upstream), int64(n.settings.MaxBody))
+	n.old = upstream.New(string(n.settings.Upstream), int64(n.settings.MaxBody), n.store)
 	n.store.JoinUpstream(n.old)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.running.Go(func() { n.old.Watch(ctx) })

@@ -173,7 +173,7 @@ func (r *run) conn(ctx context.Context, number int64) (*wire.Conn, error) {
 		return nil, fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	r.result.Connections++
-	c := wire.NewConn(nc, maxBody)
+	c := wire.NewConn(nc, maxBody, nil)
 	r.conns[number] = c
 	return c, nil
 }

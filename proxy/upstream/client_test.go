@@ -28,7 +28,7 @@ func start(t *testing.T) (*aspnetstate.Server, *Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New(s.Addr(), 1<<20)
+	c := New(s.Addr(), 1<<20, nil)
 	t.Cleanup(func() {
 		if err := errors.Join(c.Close(), s.Close()); err != nil {
 			t.Error(err)
@@ -144,6 +144,43 @@ func TestWhatIsNoAnswerIsAnError(t *testing.T) {
 	}
 }
 
+// full is a Room in which there is none.
+type full struct{}
+
+func (full) Reserve(context.Context, int64) bool { return false }
+func (full) GiveBack(n int64) {
+	if n != 0 {
+		panic("nothing was counted")
+	}
+}
+
+// Whoever asked has to know the lock that he has got, so that he can end it.
+func TestASessionForWhichThereIsNoMemoryIsLockedAllTheSame(t *testing.T) {
+	s, _ := start(t)
+	c := New(s.Addr(), 1<<20, full{})
+	defer func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	const size = 100_000
+	s.Do(store.Request{Op: store.Put, Key: []byte(key), Cookie: store.NoCookie, Timeout: 33, Flags: 1, Body: make([]byte, size)})
+	r := store.Request{Op: store.Acquire, Key: []byte(key), Cookie: store.NoCookie}
+	a, err := c.Do(t.Context(), &r)
+	if err != nil || a.Status != store.Full || a.Cookie != 2 || !a.Init || a.Timeout != 33 || a.Body != nil || r.Counted != size {
+		t.Errorf("%+v, %d bytes, %v", a, r.Counted, err)
+	}
+	if _, err := c.Failing(); err != nil {
+		t.Errorf("the server is said to fail: %v", err)
+	}
+	if a := do(t, c, store.Request{Op: store.Release, Cookie: 2}); a.Status != store.OK {
+		t.Errorf("release: %+v", a)
+	}
+	if n := c.Counts()[store.Acquire]; n[store.OK] != 1 || n[Failed] != 0 {
+		t.Errorf("counted %v", n)
+	}
+}
+
 func TestAServerThatIsNotThereIsLeftAloneForAMoment(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,7 +189,7 @@ func TestAServerThatIsNotThereIsLeftAloneForAMoment(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := New(l.Addr().String(), 1<<20)
+	c := New(l.Addr().String(), 1<<20, nil)
 	if err := c.Probe(t.Context()); err == nil || errors.Is(err, errRests) {
 		t.Errorf("%v", err)
 	}

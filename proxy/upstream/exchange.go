@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -10,7 +11,8 @@ import (
 	"peerstate/store"
 )
 
-// Do has the server carry out a request, and gives its answer. After an error, it may or may not have done so.
+// Do has the server carry out a request, and gives its answer. After an error, it may or may not have done so. Full: it has, and there is
+// no memory for the body of its answer.
 func (c *Client) Do(ctx context.Context, r *store.Request) (store.Answer, error) {
 	a, err := c.do(ctx, r)
 	c.counts.add(r.Op, a.Status, err)
@@ -29,11 +31,20 @@ func (c *Client) do(ctx context.Context, r *store.Request) (store.Answer, error)
 	got, err := conn.Exchange(ctx, r.Op == store.Head, head(r), r.Body)
 	// If ctx has ended just now, what interrupts the connection for it may do so only when the next request is under way.
 	c.put(conn, err != nil || ctx.Err() != nil)
+	full := errors.Is(err, wire.ErrNoRoom)
 	var a store.Answer
-	if err == nil {
+	if err == nil || full {
 		a, err = understand(r.Op, got)
 	}
 	c.health.answered(ctx, err)
+	switch {
+	case err == nil && full && a.Status == store.OK:
+		a.Status, r.Counted = store.Full, got.Length
+	case err == nil && a.Body != nil:
+		r.Counted = got.Counted
+	case got != nil && got.Counted != 0:
+		c.memory.GiveBack(got.Counted) // a body where there should be none
+	}
 	if err != nil {
 		return store.Answer{}, fmt.Errorf("ask the old state server %s: %w", c.addr, err)
 	}

@@ -114,8 +114,11 @@ const Failed = store.Unknown
 type counts [store.Ops][Failed + 1]atomic.Uint64
 
 func (n *counts) add(op store.Op, status store.Status, err error) {
-	if err != nil {
+	switch {
+	case err != nil:
 		status = Failed
+	case status == store.Full:
+		status = store.OK // the server has done what it was asked for
 	}
 	n[op][status].Add(1)
 }

@@ -23,6 +23,7 @@ const (
 type Client struct {
 	addr    string
 	maxBody int64
+	memory  wire.Room
 	dialer  net.Dialer
 	room    chan struct{} // one for each connection in use
 	health  health
@@ -41,9 +42,10 @@ type idle struct {
 
 var _ store.Upstream = (*Client)(nil)
 
-// New makes a client of the server at addr, HOST:PORT, whose sessions have at most maxBody bytes. It connects when it is asked.
-func New(addr string, maxBody int64) *Client {
-	return &Client{addr: addr, maxBody: maxBody, dialer: net.Dialer{Timeout: dialTime}, room: make(chan struct{}, maxConns)}
+// New makes a client of the server at addr, HOST:PORT, whose sessions have at most maxBody bytes, for which there is so much memory;
+// nil: nobody counts. It connects when it is asked.
+func New(addr string, maxBody int64, memory wire.Room) *Client {
+	return &Client{addr: addr, maxBody: maxBody, memory: memory, dialer: net.Dialer{Timeout: dialTime}, room: make(chan struct{}, maxConns)}
 }
 
 // Addr is the server's address.
@@ -110,7 +112,7 @@ func (c *Client) dial(ctx context.Context) (*wire.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return wire.NewConn(nc, c.maxBody), nil
+	return wire.NewConn(nc, c.maxBody, c.memory), nil
 }
 
 // put gives a connection back; one that is broken is closed.

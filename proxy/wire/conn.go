@@ -13,6 +13,16 @@ import (
 type Answer struct {
 	Head        // it stays valid
 	Body []byte // nobody else has it
+	// Counted are bytes of Body that the Room counts, until who has the answer gives them back. What came together with its head is not
+	// among them.
+	Counted int64
+}
+
+// Room is the memory for bodies that are being received.
+type Room interface {
+	// Reserve counts so many bytes until GiveBack. It may wait for room; false: there is none, or ctx has ended.
+	Reserve(ctx context.Context, n int64) bool
+	GiveBack(n int64)
 }
 
 // ErrStrange says that what a server sent is not an answer of the state protocol.
@@ -21,17 +31,22 @@ var ErrStrange = errors.New("that is no answer of a state server")
 // ErrTooLarge says that an answer's body is larger than the connection takes.
 var ErrTooLarge = errors.New("the answer is too large")
 
+// ErrNoRoom says that there is no memory for an answer's body.
+var ErrNoRoom = errors.New("no memory for the answer")
+
 // Conn is a client's connection to a state server. One goroutine at a time may use it. After an error it is of no use any
 // more, and whether the request was carried out is not known.
 type Conn struct {
 	nc      net.Conn
 	maxBody int64
+	room    Room // nil: nobody counts
 	buf     []byte
 }
 
-// NewConn makes a Conn of a connection, which it closes in Close. Of an answer it takes at most maxBody bytes of body.
-func NewConn(nc net.Conn, maxBody int64) *Conn {
-	return &Conn{nc: nc, maxBody: maxBody, buf: make([]byte, 8<<10)}
+// NewConn makes a Conn of a connection, which it closes in Close. Of an answer it takes at most maxBody bytes of body, as
+// far as there is room for them; nil: nobody counts.
+func NewConn(nc net.Conn, maxBody int64, room Room) *Conn {
+	return &Conn{nc: nc, maxBody: maxBody, room: room, buf: make([]byte, 8<<10)}
 }
 
 // Close ends the connection.
@@ -50,7 +65,8 @@ func (c *Conn) Send(ctx context.Context, request ...[]byte) error {
 }
 
 // Exchange sends a request, given in pieces, and reads its answer. noBody says that it has no body, whatever its head
-// says: that of a HEAD. The memory for an answer grows as its bytes come. ctx limits the time.
+// says: that of a HEAD. The memory for an answer grows as its bytes come. ctx limits the time. With ErrNoRoom the answer is
+// there without its body.
 func (c *Conn) Exchange(ctx context.Context, noBody bool, request ...[]byte) (*Answer, error) {
 	if err := c.Send(ctx, request...); err != nil {
 		return nil, err
@@ -61,6 +77,25 @@ func (c *Conn) Exchange(ctx context.Context, noBody bool, request ...[]byte) (*A
 	}
 	defer stop()
 	r := &answerReader{noBody: noBody, maxBody: c.maxBody}
+	r.reserve = func(n int64) bool { return c.room == nil || c.room.Reserve(ctx, n) }
+	if err := c.receive(ctx, r); err != nil {
+		if c.room != nil {
+			c.room.GiveBack(r.counted)
+		}
+		r.answer.Body = nil
+		if errors.Is(err, ErrNoRoom) {
+			return &r.answer, err
+		}
+		return nil, err
+	}
+	if c.room != nil {
+		r.answer.Counted = r.counted
+	}
+	return &r.answer, nil
+}
+
+// receive reads an answer.
+func (c *Conn) receive(ctx context.Context, r *answerReader) error {
 	split := Splitter{Answers: true}
 	for !r.done && r.err == nil {
 		n, err := c.nc.Read(c.buf)
@@ -72,13 +107,10 @@ func (c *Conn) Exchange(ctx context.Context, noBody bool, request ...[]byte) (*A
 					err = ctx.Err()
 				}
 			}
-			return nil, fmt.Errorf("no whole answer: %w", err)
+			return fmt.Errorf("no whole answer: %w", err)
 		}
 	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	return &r.answer, nil
+	return r.err
 }
 
 // limit has reads and writes end with ctx, until stop is called.
@@ -97,6 +129,8 @@ func (c *Conn) limit(ctx context.Context) (stop func() bool, err error) {
 type answerReader struct {
 	noBody  bool
 	maxBody int64
+	reserve func(n int64) bool
+	counted int64 // by it
 	answer  Answer
 	interim bool // the head was that of a 1xx
 	done    bool
@@ -118,9 +152,32 @@ func (r *answerReader) Head(h *Head) bool {
 }
 
 func (r *answerReader) Body(p []byte) {
-	if r.err == nil {
-		r.answer.Body = append(r.answer.Body, p...)
+	if r.err != nil || !r.grow(int64(len(p))) {
+		r.fail(ErrNoRoom)
+		return
 	}
+	r.answer.Body = append(r.answer.Body, p...)
+}
+
+// grow makes room for n bytes more of the body, and for as many as there are then, but for no more than it has.
+func (r *answerReader) grow(n int64) bool {
+	have, all := int64(len(r.answer.Body)), r.answer.Length
+	switch {
+	case have+n <= int64(cap(r.answer.Body)):
+		return true
+	case have == 0 && n == all:
+		r.answer.Body = make([]byte, 0, n)
+		return true
+	}
+	most := min(max(2*have, have+n), all)
+	if !r.reserve(most - r.counted) {
+		return false
+	}
+	r.counted = most
+	larger := make([]byte, have, most)
+	copy(larger, r.answer.Body)
+	r.answer.Body = larger
+	return true
 }
 
 func (r *answerReader) End() { r.done = !r.interim }

@@ -28,7 +28,7 @@ func answering(t *testing.T, text string, piece int) *Conn {
 			rest = rest[n:]
 		}
 	}()
-	return NewConn(client, 100)
+	return NewConn(client, 100, nil)
 }
 
 func TestAnAnswerIsRead(t *testing.T) {
@@ -64,12 +64,77 @@ func TestWhatIsNoWholeAnswerIsAnError(t *testing.T) {
 	}
 }
 
+// shelf is room for so many bytes.
+type shelf struct{ most, used, peak int64 }
+
+func (s *shelf) Reserve(_ context.Context, n int64) bool {
+	if s.used+n > s.most {
+		return false
+	}
+	s.used += n
+	s.peak = max(s.peak, s.used)
+	return true
+}
+
+func (s *shelf) GiveBack(n int64) { s.used -= n }
+
+func TestAnAnswerIsCountedAsItArrives(t *testing.T) {
+	const head, length = "200 OK\r\nLockCookie: 3\r\nContent-Length: 90000\r\n\r\n", 90000
+	for _, tt := range []struct {
+		room        int64
+		sent        int
+		want        error
+		least, most int64 // counted at a time
+	}{
+		{room: length, sent: length, least: length, most: length},
+		{room: 1 << 20, sent: length, least: length, most: length},
+		{room: length - 1, sent: length, want: ErrNoRoom, least: 1, most: length - 1},
+		{room: 0, sent: length, want: ErrNoRoom},
+		{room: 1 << 20, sent: 1000, want: io.EOF, least: 1000, most: 2000}, // however much it says that there will be
+		{room: 1 << 20, sent: 30000, want: io.EOF, least: 30000, most: 60000},
+		{room: 1 << 20, sent: 0, want: io.EOF},
+	} {
+		for _, piece := range []int{100, 5000, 8192, 1 << 20} {
+			c, room := answering(t, head+strings.Repeat("x", tt.sent), piece), &shelf{most: tt.room}
+			c.maxBody, c.room = 1<<20, room
+			a, err := c.Exchange(t.Context(), false, []byte("GET a HTTP/1.1\r\n\r\n"))
+			if !errors.Is(err, tt.want) || room.peak < tt.least || room.peak > tt.most {
+				t.Errorf("%+v by %d: %v, up to %d bytes were counted", tt, piece, err, room.peak)
+			}
+			switch {
+			case err == nil:
+				if len(a.Body) != length || cap(a.Body) != length || a.Counted != length || room.used != length {
+					t.Errorf("%+v by %d: %d bytes in %d, %d counted, of %d", tt, piece, len(a.Body), cap(a.Body), a.Counted, room.used)
+				}
+			case tt.want == ErrNoRoom:
+				if n, _ := a.Number("LockCookie"); n != 3 || a.Length != length || a.Body != nil || a.Counted != 0 {
+					t.Errorf("%+v by %d: %+v", tt, piece, a)
+				}
+				fallthrough
+			default:
+				if room.used != 0 {
+					t.Errorf("%+v by %d: %d bytes stay counted", tt, piece, room.used)
+				}
+			}
+		}
+	}
+}
+
+// It is there already, and what it takes in the end is counted by who keeps it.
+func TestAnAnswerThatComesInOnePieceNeedsNoRoom(t *testing.T) {
+	c := answering(t, "200 OK\r\nContent-Length: 5\r\n\r\nhello", 1000)
+	c.room = &shelf{}
+	if a, err := c.Exchange(t.Context(), false, []byte("GET a HTTP/1.1\r\n\r\n")); err != nil || string(a.Body) != "hello" || a.Counted != 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 func TestASilentServerIsNotWaitedForLongerThanTheContextSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		defer server.Close()
 		go func() { _, _ = io.Copy(io.Discard, server) }() // until the end of the test
-		c := NewConn(client, 100)
+		c := NewConn(client, 100, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		begun := time.Now()

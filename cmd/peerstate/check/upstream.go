@@ -10,7 +10,7 @@ import (
 
 // checkUpstream looks whether the old state server answers.
 func checkUpstream(ctx context.Context, s *settings.Settings) Finding {
-	old := upstream.New(string(s.Upstream), int64(s.MaxBody))
+	old := upstream.New(string(s.Upstream), int64(s.MaxBody), nil)
 	err := old.Probe(ctx)
 	if cerr := old.Close(); err == nil {
 		err = cerr
