@@ -75,7 +75,7 @@ func All(ctx context.Context, s *settings.Settings, version string) []Finding {
 // OfWrong says that the settings cannot be read, and so nothing else be looked at.
 func OfWrong(wrong settings.Wrong) (all []Finding) {
 	for _, w := range wrong {
-		all = append(all, fault(w, "peerstate config --help tells where settings come from; the rest is checked when this is right"))
+		all = append(all, fault(w, "correct it where it is set, and run peerstate check again: then it looks at the rest, too"))
 	}
 	return all
 }

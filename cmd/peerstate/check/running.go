@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,11 +70,11 @@ func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []
 	case status != nil && socket != "" && err != nil:
 		found = append(found, warning(fmt.Sprintf("a peerstate answers at PEERSTATE_ADMIN_LISTEN, but not at the control socket: %v", err),
 			"run check, drain and the other commands with the settings, and under the account, that it was started with"))
-	case err != nil && !errors.Is(err, control.ErrNotRunning):
+	case err != nil && !errors.Is(err, control.ErrNotRunning) && !errors.Is(err, control.ErrForeign):
 		found = append(found, warning("no sidecar can be asked at the control socket: "+err.Error(), ""))
 	case err != nil:
-		if err := control.Check(socket); err != nil {
-			found = append(found, fault("PEERSTATE_CONTROL: "+err.Error(),
+		if cannot := cmp.Or(control.Check(socket), err); !errors.Is(cannot, control.ErrNotRunning) {
+			found = append(found, fault("PEERSTATE_CONTROL: "+cannot.Error(),
 				"set it to a path that the account of peerstate may make; without a control socket drain, forget and the commands about certificates do not work"))
 		} else {
 			found = append(found, good("%s can be the control socket", socket))

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -98,9 +99,15 @@ var ErrNotRunning = errors.New("no sidecar is running with these settings")
 // ErrOther says that the running sidecar is of another version, which has no such command.
 var ErrOther = errors.New("the running sidecar does not know the command")
 
+// ErrForeign says that the control socket, or its directory, may have been made by somebody else.
+var ErrForeign = errors.New("the control socket cannot be trusted")
+
 // Call has the sidecar at a control socket carry out a command. progress is called with each report.
 // An error of the command itself comes back as its text.
 func Call(ctx context.Context, socket, command string, args url.Values, progress func(json.RawMessage)) error {
+	if err := trusted(socket, os.Geteuid()); err != nil {
+		return err
+	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, socket) },

@@ -10,31 +10,36 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Default is where the control socket is without a setting: in the user's runtime directory, or root's,
-// or else in a directory of the user's own among the temporary files. It goes by the port of the state
+// Default is where the control socket is without a setting: root's is in /var/run, another user's in his runtime
+// directory, or else in a directory of his own among the temporary files. It goes by the port of the state
 // protocol, so that several sidecars on one machine do not meet.
 func Default(port string) string {
 	name := "peerstate-" + port + ".sock"
+	if os.Geteuid() == 0 { // whose runtime directory a service has not, and may after "sudo -E" be another user's
+		return filepath.Join("/var/run", name)
+	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, name)
 	}
-	if os.Geteuid() == 0 {
-		return filepath.Join("/var/run", name)
-	}
-	return filepath.Join(os.TempDir(), "peerstate-"+strconv.Itoa(os.Geteuid()), name)
+	return filepath.Join(ownDirectory(), name)
 }
 
 // Listen opens the control socket for its owner only.
 func Listen(ctx context.Context, socket string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+	dir := filepath.Dir(socket)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the control socket's directory: %w", err)
+	}
+	if dir == ownDirectory() {
+		if err := private(dir, os.Geteuid()); err != nil {
+			return nil, err
+		}
 	}
 	if err := removeStale(ctx, socket); err != nil {
 		return nil, err
@@ -68,10 +73,18 @@ func Check(socket string) error {
 		}
 	}
 	dir := filepath.Dir(socket)
+	if _, err := os.Lstat(dir); err == nil && dir == ownDirectory() {
+		if err := private(dir, os.Geteuid()); err != nil {
+			return err
+		}
+	}
 	for {
 		info, err := os.Stat(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
+			if _, err := os.Lstat(dir); err == nil {
+				return fmt.Errorf("the control socket %s cannot be made: %s is a link to nothing", socket, dir)
+			}
 			dir = filepath.Dir(dir) // it will be made
 			continue
 		case err != nil:
