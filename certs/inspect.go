@@ -25,14 +25,18 @@ type Report struct {
 // fails if there is no such directory, or nothing of ours in it.
 func Inspect(dir string, now time.Time) (*Report, error) {
 	if _, err := os.ReadDir(dir); err != nil {
-		return nil, fmt.Errorf("look into the certificate directory %s: %w", dir, bare(err))
+		advice := "name the directory of a node or of a CA"
+		if errors.Is(err, fs.ErrPermission) {
+			advice = "use the account that runs peerstate, or an administrator's"
+		}
+		return nil, fmt.Errorf("%s: it cannot be looked into: %w; %s", dir, bare(err), advice)
 	}
 	has := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(dir, name))
 		return !errors.Is(err, fs.ErrNotExist)
 	}
 	if !has(CACert) && !has(CAKey) && !has(NodeCert) && !has(NodeKey) {
-		return nil, fmt.Errorf("the directory %s holds no certificates: no %s, %s, %s or %s", dir, CACert, CAKey, NodeCert, NodeKey)
+		return nil, fmt.Errorf("the directory %s holds no certificates: no %s, %s, %s or %s; name that of a node or of a CA", dir, CACert, CAKey, NodeCert, NodeKey)
 	}
 	r := &Report{}
 	r.readAuthorities(dir)

@@ -182,7 +182,7 @@ func TestADirectoryWithNothingOfOursIsNotReportedOn(t *testing.T) {
 	if r, err := Inspect(dir, noon); err == nil || !strings.Contains(err.Error(), dir+" holds no certificates") {
 		t.Errorf("%v, %v", r, err)
 	}
-	if r, err := Inspect(filepath.Join(dir, "none"), noon); !errors.Is(err, os.ErrNotExist) {
+	if r, err := Inspect(filepath.Join(dir, "none"), noon); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "; name the directory of a node or of a CA") {
 		t.Errorf("%v, %v", r, err)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/ending"
 	"peerstate/cmd/peerstate/settings"
 )
 
@@ -49,7 +49,7 @@ func certDays(days int) (time.Duration, error) {
 // certDate is a date as all cert commands show it, with how long that is from now.
 func certDate(t, now time.Time) string {
 	left := t.Sub(now)
-	days := int(math.Round(left.Hours() / 24))
+	days := ending.Days(left)
 	when := fmt.Sprintf("in %d days", days)
 	switch {
 	case left < 0 && days == 0:

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/admin"
 )
 
 var certNoon = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
@@ -403,6 +404,18 @@ func TestCertDatesAreSaidInDays(t *testing.T) {
 	} {
 		if got := certDate(certNoon.Add(c.left), certNoon); !strings.HasSuffix(got, "UTC ("+c.want+")") {
 			t.Errorf("%v: %q, want %q", c.left, got, c.want)
+		}
+	}
+}
+
+// TestTheStatusSaysTheSameNumberOfDaysAsCertStatus is about a certificate that was made a moment ago.
+func TestTheStatusSaysTheSameNumberOfDaysAsCertStatus(t *testing.T) {
+	for left, days := range map[time.Duration]string{90*certDay - time.Minute: "90 days", 30*certDay + time.Hour: "30 days"} {
+		end := certNoon.Add(left)
+		page := admin.Page{Now: certNoon, Status: admin.Status{Farm: "shop", Certificate: &admin.Certificate{Node: "web1", Expires: end, CAExpires: end}}}
+		text := page.Text(false, 0)
+		if !strings.Contains(text, days+" left") || !strings.Contains(certDate(end, certNoon), days) || lasting(left) != days {
+			t.Errorf("%s, %s, and\n%s", certDate(end, certNoon), lasting(left), text)
 		}
 	}
 }

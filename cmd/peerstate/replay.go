@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -71,16 +72,31 @@ The exit code is 1 if an answer differs.`,
 	return cmd
 }
 
+// openRecording opens the file that an operator named.
+func openRecording(path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory; name the file in it that peerstate relay --record has made", path)
+	}
+	file, err := os.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("there is no file %s; name one that peerstate relay --record has made", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("this account may not read %s; only the one that recorded it may, as session ids are in it", path)
+	}
+	return file, err
+}
+
 // runReplay reads the file and replays it, with a progress line on stderr if somebody sees it.
 func runReplay(ctx context.Context, path string, c replay.Config) (r replay.Result, err error) {
-	file, err := os.Open(path)
+	file, err := openRecording(path)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	in, err := recording.NewReader(file)
 	if err != nil {
-		return r, fmt.Errorf("read %s: %w", path, err)
+		return r, fmt.Errorf("read %s: %w; name a file that peerstate relay --record has made", path, err)
 	}
 	if !isTerminal(os.Stderr) {
 		return replay.Run(ctx, in, c)

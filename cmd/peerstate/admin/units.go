@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"peerstate/cmd/peerstate/ending"
 )
 
 func plural(n int, what string) string {
@@ -55,7 +57,7 @@ func span(d time.Duration) string {
 	case d < 10*day:
 		return fmt.Sprintf("%d d %d h", d/day, d%day/time.Hour)
 	case d < 730*day:
-		return fmt.Sprintf("%d days", d/day)
+		return fmt.Sprintf("%d days", ending.Days(d))
 	}
 	return fmt.Sprintf("%.1f years", d.Hours()/24/365.25)
 }

@@ -121,7 +121,7 @@ func Call(ctx context.Context, socket, command string, args url.Values, progress
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the control socket %s belongs to another account: use that one, or an administrator's", socket)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("%w (nothing answers at %s)", ErrNotRunning, socket)
+		return fmt.Errorf("%w (nothing answers at %s); start it with peerstate serve or peerstate service start, or name its settings with --env-file", ErrNotRunning, socket)
 	case err != nil:
 		return err
 	}

@@ -3,6 +3,7 @@ package ending
 
 import (
 	"log/slog"
+	"math"
 	"time"
 
 	"peerstate/certs"
@@ -30,6 +31,12 @@ func Of(s *certs.Snapshot) []Ending {
 		}
 	}
 	return all
+}
+
+// Days is a time in whole days, as all commands and pages show it: the nearest, so that a certificate that was made
+// for 90 days a moment ago has 90, and not 89.
+func Days(d time.Duration) int {
+	return int(math.Round(d.Hours() / 24))
 }
 
 // Urgency says how loud an end is to be spoken of that is left away, and how often, for a certificate of that life; false: not yet. A node

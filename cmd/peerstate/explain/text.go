@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"peerstate/cmd/peerstate/ending"
 )
 
 // Text is the page that an operator reads.
@@ -217,7 +219,7 @@ func lasting(d time.Duration) string {
 	case d < 48*time.Hour:
 		return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
 	}
-	return fmt.Sprintf("%d days", d/(24*time.Hour))
+	return fmt.Sprintf("%d days", ending.Days(d))
 }
 
 // pageWidth is how wide the page is, in letters.

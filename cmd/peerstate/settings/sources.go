@@ -133,9 +133,23 @@ func readEnvFile(file, beside string) ([]envLine, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
+		return nil, unreadable(file, err)
 	}
 	return parseEnvFile(file, text)
+}
+
+// unreadable says what an operator can do about a file of settings that cannot be read.
+func unreadable(file string, err error) error {
+	if info, serr := os.Stat(file); serr == nil && info.IsDir() {
+		return fmt.Errorf("read settings: %s is a directory; name the file in it", file)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("read settings: there is no file %s; peerstate config > %s makes one, with all that is in force without it", file, file)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("read settings: this account may not read %s; use the one that runs peerstate, or an administrator's", file)
+	}
+	return fmt.Errorf("read settings: %w", err)
 }
 
 // parseEnvFile reads lines of NAME=value. Blank lines, lines that begin with #, and what follows " #"

@@ -35,15 +35,16 @@ export function span(seconds) {
   if (s < 3600) return `${Math.floor(s / 60)} min` + (s < 600 && s % 60 ? ` ${s % 60} s` : '')
   if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`
   if (s < 60 * 86400) return `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`
-  return s < 730 * 86400 ? `${Math.floor(s / 86400)} days` : `${(s / 86400 / 365.25).toFixed(1)} years`
+  return s < 730 * 86400 ? `${Math.round(s / 86400)} days` : `${(s / 86400 / 365.25).toFixed(1)} years`
 }
 
-// left shows how long something lasts yet, in days where it is more than two of them.
+// left shows how long something lasts yet, in days where it is more than two of them: in the nearest number, as the
+// commands do, so that a certificate that was just made for 90 days has 90.
 export function left(seconds) {
   if (seconds < 0) return `ended ${span(-seconds)} ago`
-  const days = Math.floor(seconds / 86400)
+  const days = Math.round(seconds / 86400)
   if (days >= 730) return `${(days / 365.25).toFixed(1)} years left`
-  return days >= 2 ? `${days} days left` : `${span(seconds)} left`
+  return seconds >= 2 * 86400 ? `${days} days left` : `${span(seconds)} left`
 }
 
 const pad = n => String(n).padStart(2, '0')
