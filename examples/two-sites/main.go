@@ -129,6 +129,9 @@ func shop(say func(string, ...any), first, second *demo.Site) error {
 			note = fmt.Sprintf(", %d bytes", len(a.Body))
 		}
 		say("  %-50s %s in %.2f ms%s", st.what, a.Status, float64(took.Microseconds())/1000, note)
+		if a.Status == "423" { // by far the slowest line, and meant to be
+			say("          It waited for the lock, for as long as PEERSTATE_LOCK_WAIT says: 400 ms. Then ASP.NET asks again.")
+		}
 		if a.Status != st.expect || a.Body != "" && a.Body != empty {
 			return fmt.Errorf("%s: %s, expected %s", st.what, a.Status, st.expect)
 		}

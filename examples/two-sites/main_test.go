@@ -17,7 +17,7 @@ func TestTheTwoSitesShareASession(t *testing.T) {
 	if err := run(t.Context(), &out, program, dir, true, sites...); err != nil {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	for _, want := range []string{"tokyo: the page there fetches it", `stateConnectionString="tcpip=` + sites[0].Web, "http://" + sites[1].Admin + "/",
+	for _, want := range []string{"tokyo: the page there fetches it", "It waited for the lock, for as long as PEERSTATE_LOCK_WAIT says: 400 ms.", `stateConnectionString="tcpip=` + sites[0].Web, "http://" + sites[1].Admin + "/",
 		"Both have stopped."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it did not print %q:\n%s", want, &out)
