@@ -39,8 +39,9 @@ type farm struct {
 	lockWait time.Duration // of all nodes' stores
 	backups  int           // of each session
 	sync     store.Sync
-	journals time.Duration // how often each node's journal is forced to disk; 0: there are none, negative: always
-	clock    time.Duration // how far a machine's clock is ahead when its node starts
+	journals time.Duration    // how often each node's journal is forced to disk; 0: there are none, negative: always
+	memory   map[string]int64 // how many bytes nodes may keep, by their machines; 0: no limit
+	clock    time.Duration    // how far a machine's clock is ahead when its node starts
 	log      *logBuffer
 }
 
@@ -266,7 +267,7 @@ func (f *farm) startOn(host string, peers ...string) *testNode {
 		grace = 0 // whether the process has stood still is not looked at
 	}
 	n.store = store.New(store.Options{Node: n.name, Instance: c.Instance, FetchTimeout: c.FetchTimeout, LockWait: f.lockWait,
-		Backups: f.backups, Sync: f.sync, Grace: grace, Joining: true, Log: log})
+		Backups: f.backups, Sync: f.sync, MaxMemory: f.memory[host], Grace: grace, Joining: true, Log: log})
 	if f.journals != 0 {
 		if err := n.store.OpenJournal(store.JournalOptions{Dir: n.data(), Farm: "farm", Node: n.name, Every: max(f.journals, 0)}); err != nil {
 			f.t.Fatal(err)

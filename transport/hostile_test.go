@@ -156,10 +156,22 @@ func badStreams() map[string][]byte {
 		"a nonce of 100 bytes":                    frame(kindConfirm, confirmAsk{Nonce: make([]byte, 100)}),
 		"a confirmation of nothing":               frame(kindConfirmed, confirmed{Proof: []byte("x")}),
 
-		"links of no name":                 frame(kindLinks, linkList{Node: "", Version: 1}),
-		"a link to no name":                frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"\n"}}),
-		"a link to oneself":                frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"b"}}),
-		"a link twice":                     frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c", "c"}}),
+		"links of no name":                  frame(kindLinks, linkList{Node: "", Version: 1}),
+		"a link to no name":                 frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"\n"}}),
+		"a link to oneself":                 frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"b"}}),
+		"a link twice":                      frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c", "c"}}),
+		"a session given in another's name": frame(kindGive, give{Key: "k", Giver: 12345, Number: 1, Record: &recordHead{Stamp: 1, Timeout: 20, Cookie: 1}}),
+		"a session given without a key":     frame(kindGive, give{Giver: 12345, Number: 1, Record: &recordHead{Stamp: 1, Timeout: 20, Cookie: 1}}),
+		"no CBOR for a session given":       rawFrame(kindGive, []byte{0xff}),
+		"no CBOR for a write":               rawFrame(kindForward, []byte{0xff}),
+		"no CBOR for a doubt":               rawFrame(kindDoubt, []byte{0xff}),
+		"no CBOR for a settlement":          rawFrame(kindSettle, []byte{0xff}),
+		"no CBOR for links":                 rawFrame(kindLinks, []byte{0xff}),
+		"no CBOR for an explanation":        rawFrame(kindExplain, []byte{0xff}),
+		"no CBOR for a nonce":               rawFrame(kindConfirm, []byte{0xff}),
+		"no CBOR for application ids":       rawFrame(kindUse, []byte{0xff}),
+		"no CBOR for a stream further on":   rawFrame(kindVia, []byte{0xff}),
+
 		"more round-trip times than links": frame(kindLinks, linkList{Node: "b", Version: 1, Links: []string{"c"}, Trips: []uint32{1, 2}}),
 		"more links than a farm has nodes": frame(kindLinks, linkList{Node: "b", Version: 1, Links: manyNames(maxLearned + 1)}),
 		"a question among links":           append(frame(kindLinks, linkList{Node: "b", Version: 1}), frame(kindQuestion, q)...),
@@ -312,6 +324,7 @@ func TestAPeerThatAnswersAsNoNodeDoesIsUnlinkedAndCounted(t *testing.T) {
 		"a frame of another kind":    {get, func(*raw) []byte { return frame(kindAnswer, answer{}) }},
 		"a reply of no kind":         {get, func(*raw) []byte { return frame(kindReply, reply{Kind: 77}) }},
 		"deep CBOR":                  {get, func(*raw) []byte { return rawFrame(kindReply, deepCBOR) }},
+		"a document for a reply":     {get, func(*raw) []byte { return frame(kindDocument, document{}) }},
 		"bytes behind the reply":     {get, func(*raw) []byte { return frame(kindReply, reply{Kind: store.ReplyMissing}, 'x') }},
 		"a lock without a cookie":    {get, func(*raw) []byte { return frame(kindReply, reply{Kind: store.ReplyHeld, Locked: true}) }},
 		"moved to no name":           {get, func(*raw) []byte { return frame(kindReply, reply{Kind: store.ReplyMoved, Node: "../x"}) }},
@@ -449,4 +462,81 @@ func TestAReceiverThatSaysThatItDidNotGetTheSessionEndsTheDoubt(t *testing.T) {
 		f.wantAnswer("get", u.a.get(keyOf(1)), store.OK, "cart")
 		u.check()
 	})
+}
+
+// givesAs has a peer give away a session, and then what is in more.
+func (r *raw) givesAs(change func(*give), more ...byte) {
+	r.t.Helper()
+	g := give{Key: "k", Giver: r.instance, Number: 1, Record: &recordHead{Stamp: 1, Timeout: 20, Left: time.Minute, Cookie: 1, Size: 1}}
+	change(&g)
+	if _, err := r.open().Write(append(frame(kindGive, g, 'x'), more...)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestAPeerThatGivesSessionsAsNoNodeDoesIsUnlinkedAndCounted(t *testing.T) {
+	nothing := func(*give) {}
+	for what, c := range map[string]struct {
+		change func(*give)
+		more   []byte
+	}{
+		"without a key":               {func(g *give) { g.Key = "" }, nil},
+		"without a record":            {func(g *give) { g.Record = nil }, nil},
+		"over the limit":              {func(g *give) { g.Record.Size = 64<<20 + 1 }, nil},
+		"another's":                   {func(g *give) { g.Giver++ }, nil},
+		"and then a question":         {nothing, frame(kindQuestion, question{Want: store.Move, Key: "k"})},
+		"and then what is no CBOR":    {nothing, rawFrame(kindGive, []byte{0xff})},
+		"and then a half of a length": {nothing, []byte{byte(kindGive), 0xff, 0xff, 0xff}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				u := besideAnHonestPeer(f)
+				r := f.join("b", u.a)
+				r.serve(func(s *quic.Stream, _ kind, _ []byte) {
+					r.write(s, kindReply, reply{Kind: store.ReplyMissing})
+					_ = s.Close() // the link may have ended
+				})
+				r.givesAs(c.change, c.more...)
+				u.closed(r)
+				u.check()
+			})
+		})
+	}
+}
+
+func TestAKeeperThatAnswersAsNoNodeDoesIsUnlinkedAndCounted(t *testing.T) {
+	for what, back := range map[string][]byte{
+		"garbage":                    []byte("xxxxxxxxxxxxxxx"),
+		"a frame of another kind":    frame(kindFate, fate{}),
+		"none":                       frame(kindKept, kept{Count: 0}),
+		"more than may be":           frame(kindKept, kept{Count: keepAnswers + 1}),
+		"more refusals than answers": frame(kindKept, kept{Count: 1, But: make([]keptBut, 2)}),
+		"a refusal that is not his":  frame(kindKept, kept{Count: 1, But: []keptBut{{Index: 5, Kind: store.KeepRefused}}}),
+		"more than were sent":        frame(kindKept, kept{Count: 5}),
+	} {
+		t.Run(what, func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				f.backups = 1
+				a := f.start("a")
+				r := f.join("b", a)
+				r.serve(func(s *quic.Stream, k kind, _ []byte) {
+					switch k {
+					case kindKeep:
+						_, _ = s.Write(back) // the link may have ended
+					case kindQuestion:
+						r.write(s, kindReply, reply{Kind: store.ReplyMissing})
+						_ = s.Close()
+					}
+				})
+				f.wantAnswer("put", a.put("k", "cart", 0), store.OK, "")
+				if code := r.ended(stall + time.Second); code != closeMisbehaved {
+					t.Errorf("closed with code %d", code)
+				}
+				if n := value(t, a.mesh.metrics.misbehaved); n != 1 {
+					t.Errorf("counted %v times", n)
+				}
+				f.wantAnswer("get", a.get("k"), store.OK, "cart")
+			})
+		})
+	}
 }
