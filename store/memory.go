@@ -33,6 +33,10 @@ func WholeMemory(counted int64) int64 { return goLimit(counted) }
 // is what gathers at most while sessions are written at a high rate, and a fixed part for connections, links and the program itself.
 func goLimit(counted int64) int64 { return counted + counted/4 + 128<<20 }
 
+// goLimitNow is goLimit of the setting. While there is more than that, as the journal had more, it is that of what there is:
+// with a limit below what lives, the collector would run all the time and free nothing.
+func (m *room) goLimitNow() int64 { return goLimit(max(m.most, m.used.Load())) }
+
 // loadingPercent is how much garbage may gather while the journal is loaded, in percent of what lives. All that is loaded
 // lives, but for a seventh, so looking at it again and again is for nothing: it took half the time of loading a million
 // sessions.
@@ -58,8 +62,9 @@ func (st *Store) TuneGC(ctx context.Context) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
+	limit := st.room.goLimitNow()
 	if st.room.most > 0 {
-		defer debug.SetMemoryLimit(debug.SetMemoryLimit(goLimit(st.room.most)))
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit))
 	}
 	if os.Getenv("GOGC") != "" {
 		if st.room.most > 0 {
@@ -91,6 +96,10 @@ func (st *Store) TuneGC(ctx context.Context) {
 				share = min(2*share, busyShare)
 			}
 			last, held = time.Now(), st.room.used.Load()
+			if now := st.room.goLimitNow(); st.room.most > 0 && now != limit {
+				limit = now
+				debug.SetMemoryLimit(limit)
+			}
 		case <-calm.C:
 			share = calmShare
 			if held-st.room.used.Load() > headroomUsual {

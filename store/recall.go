@@ -64,6 +64,7 @@ func (st *Store) OpenJournal(o JournalOptions) error {
 		o.Log.Info("sessions were loaded from the journal", "sessions", l.sessions, "backups", l.backups, "notes", l.count-l.sessions-l.backups,
 			"expired", len(l.over))
 	}
+	st.overfull()
 	return nil
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -22,6 +23,8 @@ import (
 //     stays with its holder.
 //   - Backups take half of it at most; the holder of one that is refused chooses another node.
 //   - The last sixteenth is for what is being received, so that a session can be replaced when nothing else is left.
+//   - What the journal has is loaded in any case, also when the limit is lower than it was. It is served, and the node is full until enough of it
+//     has ended or gone (overfull).
 
 // What a record takes besides its key and contents, in bytes of the heap: measured with keys of 100 bytes, by
 // TestWhatIsCountedIsWhatTheHeapHas.
@@ -64,6 +67,7 @@ type room struct {
 	extra int64        // and a backup
 	disk  bool         // a backup's key is in memory twice
 
+	over   atomic.Int64 // so much more than the limit may be reserved, as so much was loaded and is here still
 	claims claims
 
 	refused  [Refusables]atomic.Uint64
@@ -165,7 +169,7 @@ func (st *Store) Reserve(ctx context.Context, n int64) bool {
 }
 
 func (m *room) reserve(n int64) bool {
-	if used := m.used.Add(n); m.most != 0 && used > m.most {
+	if used := m.used.Add(n); m.most != 0 && used > m.most+m.over.Load() {
 		m.used.Add(-n)
 		return false
 	}
@@ -255,6 +259,32 @@ func (st *Store) Refuse(what Refusable, bytes int64) {
 	}
 }
 
+// overfull says what it means that more was loaded than there is room for, if it was.
+func (st *Store) overfull() {
+	m := &st.room
+	used := m.used.Load()
+	if m.most == 0 || used <= m.most {
+		return
+	}
+	m.over.Store(used - m.most + m.most/aside)
+	m.last.Store(st.clock.now().mono)
+	m.wanted.Store(1)
+	m.refusing.Store(true)
+	m.level.Store(int32(len(warnAt))) // which this line says as well
+	s := st.Stats()
+	enough := (used+used/4)>>20 + 1
+	st.log.Error("more sessions were loaded than PEERSTATE_MAX_MEMORY has room for: all are served, but until enough have ended or moved to other nodes, this one takes no new ones, "+
+		"and none may grow; if the machine has the memory, raise the setting and restart", "limit", m.most, "used", used, "sessions", s.Active+s.Recalled,
+		"backups", s.Backups-s.Recalled, "enough", fmt.Sprintf("PEERSTATE_MAX_MEMORY=%dMiB", enough))
+}
+
+// shrink notes that less is here of what was loaded beyond the limit.
+func (m *room) shrink() {
+	if over := m.over.Load(); over > 0 {
+		m.over.Store(max(min(over, m.used.Load()-m.most+m.most/aside), 0))
+	}
+}
+
 // eased tells whether writes would be taken again.
 func (m *room) eased(now int64) bool {
 	free := m.most - m.most/aside - m.most/slackShare - m.used.Load()
@@ -266,6 +296,7 @@ func (m *room) watch(log *slog.Logger, now int64) {
 	if m.most == 0 {
 		return
 	}
+	m.shrink()
 	percent, was := m.used.Load()*100/m.most, int(m.level.Load())
 	level := was
 	for level < len(warnAt) && percent >= warnAt[level] {
