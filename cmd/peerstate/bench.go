@@ -14,6 +14,7 @@ import (
 
 	"peerstate/cmd/peerstate/bench"
 	"peerstate/cmd/peerstate/settings"
+	"peerstate/cmd/peerstate/terminal"
 )
 
 func benchCommand() *cobra.Command {
@@ -99,7 +100,7 @@ func checkBench(c bench.Config) error {
 
 // runBench runs it, with a progress bar on stderr if somebody sees it.
 func runBench(ctx context.Context, c bench.Config) (bench.Result, error) {
-	if !isTerminal(os.Stderr) {
+	if !terminal.Is(os.Stderr) {
 		return bench.Run(ctx, c)
 	}
 	bar := progressbar.NewOptions64(c.Duration.Milliseconds(),

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"peerstate/cmd/peerstate/process"
 	"peerstate/transport"
 )
 
@@ -21,7 +22,7 @@ func (n *sidecar) lockOwner(port uint16, ago time.Duration) transport.Client {
 	}
 	c := transport.Client{Addr: addr, Open: true}
 	if isThisMachine(addr) {
-		c.PID, c.Process = processAt(port, uint16(n.webPort.Load()))
+		c.PID, c.Process = process.At(port, uint16(n.webPort.Load()))
 	}
 	return c
 }

@@ -9,12 +9,11 @@ import (
 
 	"github.com/DeRuina/timberjack"
 	"github.com/lmittmann/tint"
-	"github.com/mattn/go-colorable"
-	"github.com/mattn/go-isatty"
 
 	"peerstate/certs/private"
 	"peerstate/cmd/peerstate/service"
 	"peerstate/cmd/peerstate/settings"
+	"peerstate/cmd/peerstate/terminal"
 )
 
 // A log file is not longer than logSize megabytes, and there are logsKept older ones.
@@ -64,18 +63,10 @@ func newHandler(w io.Writer, s *settings.Settings) slog.Handler {
 	if s.LogFormat == "json" {
 		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})
 	}
-	f, ok := w.(*os.File)
-	colour := ok && isTerminal(f) && os.Getenv("NO_COLOR") == ""
-	if colour {
-		w = colorable.NewColorable(f) // older Windows consoles do not know the escape sequences
-	}
-	return tint.NewTextHandler(w, &tint.Options{
+	to := terminal.NewScreen(w)
+	return tint.NewTextHandler(to, &tint.Options{
 		Level:      level,
 		TimeFormat: time.DateTime + ".000",
-		NoColor:    !colour,
+		NoColor:    !to.Coloured,
 	})
-}
-
-func isTerminal(f *os.File) bool {
-	return isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd())
 }

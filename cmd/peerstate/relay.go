@@ -10,12 +10,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mattn/go-colorable"
 	"github.com/spf13/cobra"
 
 	"peerstate/certs/private"
 	"peerstate/cmd/peerstate/ports"
 	"peerstate/cmd/peerstate/settings"
+	"peerstate/cmd/peerstate/terminal"
 	"peerstate/proxy/recording"
 	"peerstate/proxy/relay"
 )
@@ -143,11 +143,8 @@ func runRelay(ctx context.Context, o relayOptions, edits relay.Edits, stdout, st
 		defer func() { err = errors.Join(err, finish()) }()
 	}
 	if !o.quiet {
-		colour := stdout == io.Writer(os.Stdout) && isTerminal(os.Stdout) && os.Getenv("NO_COLOR") == ""
-		if colour {
-			stdout = colorable.NewColorable(os.Stdout)
-		}
-		c.Screen = relay.NewScreen(stdout, colour, o.raw)
+		to := terminal.NewScreen(stdout)
+		c.Screen = relay.NewScreen(to, to.Coloured, o.raw)
 		defer func() { err = errors.Join(err, c.Screen.Close()) }()
 	}
 	if _, err := fmt.Fprintf(stderr, "relaying from %s to %s; Ctrl-C ends it\n", l.Addr(), o.to); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
+	"peerstate/cmd/peerstate/terminal"
 	"peerstate/proxy/recording"
 	"peerstate/proxy/replay"
 )
@@ -98,7 +99,7 @@ func runReplay(ctx context.Context, path string, c replay.Config) (r replay.Resu
 	if err != nil {
 		return r, fmt.Errorf("read %s: %w; name a file that peerstate relay --record has made", path, err)
 	}
-	if !isTerminal(os.Stderr) {
+	if !terminal.Is(os.Stderr) {
 		return replay.Run(ctx, in, c)
 	}
 	bar := progressbar.NewOptions64(-1,

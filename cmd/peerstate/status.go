@@ -9,11 +9,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mattn/go-colorable"
 	"github.com/spf13/cobra"
 
 	"peerstate/cmd/peerstate/admin"
 	"peerstate/cmd/peerstate/settings"
+	"peerstate/cmd/peerstate/terminal"
 )
 
 func statusCommand() *cobra.Command {
@@ -48,7 +48,7 @@ listener. Exit code 1 if none answers.`,
 		if events < 0 {
 			return usage("--events is %d: it should be 0 or more", events)
 		}
-		screen := newScreen(cmd.OutOrStdout())
+		screen := terminal.NewScreen(cmd.OutOrStdout())
 		if watch {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -58,7 +58,7 @@ listener. Exit code 1 if none answers.`,
 		if err != nil {
 			return err
 		}
-		text := p.Text(screen.coloured, events)
+		text := p.Text(screen.Coloured, events)
 		if asJSON {
 			body, err := p.Status.JSON()
 			if err != nil {
@@ -73,7 +73,7 @@ listener. Exit code 1 if none answers.`,
 }
 
 // watchStatus shows the status until ctx ends, also while the sidecar starts anew.
-func watchStatus(ctx context.Context, s *settings.Settings, screen *screen, events int) error {
+func watchStatus(ctx context.Context, s *settings.Settings, screen *terminal.Screen, events int) error {
 	t := time.NewTicker(admin.Every)
 	defer t.Stop()
 	for first := true; ; first = false {
@@ -87,9 +87,9 @@ func watchStatus(ctx context.Context, s *settings.Settings, screen *screen, even
 		case err != nil:
 			text = fmt.Sprintf("%s: %v\n", time.Now().Format(time.TimeOnly), err)
 		default:
-			text = p.Text(screen.coloured, events)
+			text = p.Text(screen.Coloured, events)
 		}
-		if err := screen.redraw(text); err != nil {
+		if err := screen.Redraw(text); err != nil {
 			return err
 		}
 		select {
@@ -116,13 +116,4 @@ func askForStatus(ctx context.Context, s *settings.Settings) (p admin.Page, err 
 		return p, nil
 	}
 	return p, err // the control socket's reason is the one that an operator can do something about
-}
-
-// newScreen is where the status goes: with colours if it is a terminal.
-func newScreen(out io.Writer) *screen {
-	f, ok := out.(*os.File)
-	if !ok || !isTerminal(f) {
-		return &screen{Writer: out}
-	}
-	return &screen{Writer: colorable.NewColorable(f), terminal: f, coloured: os.Getenv("NO_COLOR") == ""}
 }

@@ -8,12 +8,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"peerstate/cmd/peerstate/terminal"
 )
 
 func TestTheStatusIsAskedOverTheControlSocketAlsoWithoutAnAdminListener(t *testing.T) {
@@ -92,7 +93,7 @@ func TestAWatchedStatusIsDrawnAgainAndSurvivesARestart(t *testing.T) {
 	defer stop()
 	out := &counted{again: make(chan struct{})}
 	ended := make(chan error, 1)
-	go func() { ended <- watchStatus(ctx, s, &screen{Writer: out}, 3) }()
+	go func() { ended <- watchStatus(ctx, s, terminal.NewScreen(out), 3) }()
 	<-out.again
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
@@ -106,23 +107,6 @@ func TestAWatchedStatusIsDrawnAgainAndSurvivesARestart(t *testing.T) {
 	text := out.String()
 	if strings.Count(text, "stand-alone") < 1 || !strings.Contains(text, "no sidecar is running") {
 		t.Errorf("it has shown\n%s", text)
-	}
-}
-
-func TestTextIsCutToTheTerminal(t *testing.T) {
-	lines := fitting("\x1b[1mweb1\x1b[0m is long\nsecond\nthird\n", 8, 2)
-	if want := []string{"\x1b[1mweb1\x1b[0m is ", "second"}; !slices.Equal(lines, want) {
-		t.Errorf("%q, want %q", lines, want)
-	}
-	for line, want := range map[string]string{
-		"日本語": "日本", "abcd": "abcd", "abcde": "abcd", "\x1b[31mabcdef\x1b[0m": "\x1b[31mabcd\x1b[0m", "": "", "e\u0301e\u0301xyz": "e\u0301e\u0301xy",
-	} {
-		if got := cutLine(line, 4); got != want {
-			t.Errorf("%q is cut to %q, want %q", line, got, want)
-		}
-	}
-	if got := fitting("a\nb", 0, 0); len(got) != 1 || got[0] != "" {
-		t.Errorf("a terminal without room shows %q", got)
 	}
 }
 

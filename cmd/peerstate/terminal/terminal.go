@@ -1,23 +1,40 @@
-package main
+// Package terminal writes text where people read it: with colours or without, in place of what stood there, cut to what there is room for.
+package terminal
 
 import (
 	"io"
 	"os"
 	"strings"
 
+	"github.com/mattn/go-colorable"
+	"github.com/mattn/go-isatty"
 	"github.com/rivo/uniseg"
 	"golang.org/x/term"
 )
 
-// screen is where text goes that may be drawn again in the same place.
-type screen struct {
+// Screen is where text goes that people read, and that may be drawn again in the same place.
+type Screen struct {
 	io.Writer          // knows the escape sequences of a terminal, also on older Windows consoles
 	terminal  *os.File // nil: it is none
-	coloured  bool
+	Coloured  bool
 }
 
-// redraw shows text in place of what was shown before; what is no terminal gets it below that.
-func (s *screen) redraw(text string) error {
+// NewScreen makes a screen of whatever there is; with colours if it is a terminal and NO_COLOR is not set.
+func NewScreen(out io.Writer) *Screen {
+	f, ok := out.(*os.File)
+	if !ok || !Is(f) {
+		return &Screen{Writer: out}
+	}
+	return &Screen{Writer: colorable.NewColorable(f), terminal: f, Coloured: os.Getenv("NO_COLOR") == ""}
+}
+
+// Is tells whether somebody looks at what is written to a file as it comes.
+func Is(f *os.File) bool {
+	return isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd())
+}
+
+// Redraw shows text in place of what was shown before; what is no terminal gets it below that.
+func (s *Screen) Redraw(text string) error {
 	if s.terminal == nil {
 		_, err := io.WriteString(s, text+"\n")
 		return err

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"encoding/binary"
@@ -19,9 +19,9 @@ var tcpTables = []struct{ family, row, local, remote, pid uint32 }{
 	{windows.AF_INET6, 56, 20, 44, 52},
 }
 
-// processAt finds the process that has the end at port of a TCP connection to another port of this machine. Its name is ""
+// At finds the process that has the end at port of a TCP connection to another port of this machine. Its name is ""
 // where this account may not see it.
-func processAt(port, to uint16) (pid int, name string) {
+func At(port, to uint16) (pid int, name string) {
 	for _, t := range tcpTables {
 		table := tcpTable(t.family)
 		if len(table) < 4 {

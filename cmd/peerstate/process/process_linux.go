@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bufio"
@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// processAt finds the process that has the end at port of a TCP connection to another port of this machine, in /proc (proc(5)).
+// At finds the process that has the end at port of a TCP connection to another port of this machine, in /proc (proc(5)).
 // It is 0 where that cannot be seen: another account's, unless this one is root's.
-func processAt(port, to uint16) (pid int, name string) {
+func At(port, to uint16) (pid int, name string) {
 	inode := socketAt("/proc/net/tcp", port, to)
 	if inode == "" {
 		inode = socketAt("/proc/net/tcp6", port, to)

@@ -1,6 +1,0 @@
-//go:build !linux && !windows
-
-package main
-
-// processAt would find the process at the other end of a connection; here the system does not tell.
-func processAt(port, to uint16) (pid int, name string) { return 0, "" }
