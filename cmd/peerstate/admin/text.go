@@ -196,23 +196,29 @@ func (p Page) until(end *time.Time) piece {
 	return piece{span(left), plainInk}
 }
 
+// issuer is who renews certificates. One that was lost and is now restored on another machine is known under both names: then
+// it is the one that is up.
+func (p Page) issuer() piece {
+	if p.Issuer {
+		return piece{"this node", plainInk}
+	}
+	found := piece{"no issuer is known: nobody renews certificates", soon}
+	for _, peer := range p.Status.Peers {
+		switch {
+		case peer.Issuer && peer.State == "up":
+			return piece{peer.Node, plainInk}
+		case peer.Issuer:
+			found = piece{peer.Node + ", which is " + peer.State, soon}
+		}
+	}
+	return found
+}
+
 func (p Page) certificates(out *paper) {
 	c := p.Status.Certificate
 	out.labelled("Certificate", p.until(&c.Expires), piece{c.Expires.UTC().Format(" left, until 2006-01-02"), plainInk},
 		piece{"; the farm's CA: ", plainInk}, p.until(&c.CAExpires), piece{c.CAExpires.UTC().Format(" left, until 2006-01-02"), plainInk})
-	issuer := piece{"no issuer is known: nobody renews certificates", soon}
-	if p.Issuer {
-		issuer = piece{"this node", plainInk}
-	}
-	for _, peer := range p.Status.Peers {
-		switch {
-		case peer.Issuer && peer.State == "up":
-			issuer = piece{peer.Node, plainInk}
-		case peer.Issuer:
-			issuer = piece{peer.Node + ", which is " + peer.State, soon}
-		}
-	}
-	out.labelled("Issuer", issuer)
+	out.labelled("Issuer", p.issuer())
 	if c.Rotation == "" {
 		return
 	}

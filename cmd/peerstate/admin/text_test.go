@@ -63,6 +63,25 @@ func TestTheStatusAsTextHasWhatThePageHas(t *testing.T) {
 	if text := left.Text(false, 1); !strings.Contains(text, "waiting for web3 (drained)") {
 		t.Errorf("a node that has left is waited for, and is not named in\n%s", text)
 	}
+	for _, c := range []struct {
+		states [2]string
+		self   bool
+		want   string
+	}{
+		{[2]string{"up", "out"}, false, "web2"},
+		{[2]string{"out", "up"}, false, "web3"},
+		{[2]string{"out", "lost"}, false, "web3, which is lost"},
+		{[2]string{"out", "lost"}, true, "this node"},
+	} {
+		p := shop()
+		p.Issuer = c.self
+		for i := range p.Status.Peers {
+			p.Status.Peers[i].Issuer, p.Status.Peers[i].State = true, c.states[i]
+		}
+		if text := p.Text(false, 1); !strings.Contains(text, "Issuer          "+c.want+"\n") {
+			t.Errorf("with two former issuers that are %q it is not %s in\n%s", c.states, c.want, text)
+		}
+	}
 	if few := shop().Text(false, 1); strings.Contains(few, "Events") == false || strings.Contains(few, "  ready\n") {
 		t.Errorf("with one event:\n%s", few)
 	}

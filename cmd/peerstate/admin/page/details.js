@@ -25,7 +25,7 @@ function ending(at, now, soonDays) {
 }
 
 function issuer(all) {
-  const i = all.find(n => n.issuer)
+  const i = all.find(n => n.issuer && ['self', 'up'].includes(n.state)) ?? all.find(n => n.issuer) // a restored one has two names
   if (!i) return h('span', { class: 'soon strong' }, 'no issuer is known')
   return h('span', { class: 'strong' }, i.self ? 'this node is the issuer' : i.state === 'up' ? `${i.name} is the issuer` : `${i.name} is the issuer, and is ${i.state}`)
 }
