@@ -22,6 +22,9 @@ func serviceCommand() *cobra.Command {
 		Long: `Installs the sidecar as a service, and controls it. The service starts with the machine and
 again after a failure, runs under an account without rights, and hands its sessions over
 when it is stopped or the machine shuts down.`,
+		Example: `  peerstate service install --print
+  peerstate service install
+  peerstate service status`,
 	}
 	cmd.AddCommand(serviceInstallCommand(), serviceUninstallCommand(), serviceStartCommand(), serviceStopCommand(), serviceStatusCommand())
 	return cmd

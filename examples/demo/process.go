@@ -47,9 +47,12 @@ func (p *Process) Start(environ []string, program string, args ...string) error 
 // Ended receives once, when the program has ended.
 func (p *Process) Ended() <-chan error { return p.ended }
 
+// Away notes that the program has ended by itself, once Ended has given that.
+func (p *Process) Away() { p.command = nil }
+
 // Gone is the error of a program that has ended by itself, by what Ended gave.
 func (p *Process) Gone(err error) error {
-	p.command = nil
+	p.Away()
 	return fmt.Errorf("%s has ended (%v). It logged:\n%s", p.Name, err, p.logged())
 }
 

@@ -72,14 +72,33 @@ func run(ctx context.Context, out io.Writer, program, dir string, once bool, sit
 		return nil
 	}
 	say("\nBoth stay up until Ctrl-C.")
+	return watch(ctx, say, program, first, second)
+}
+
+// watch waits for Ctrl-C. When somebody ends one of the sites, to see what that does, the other one stays.
+func watch(ctx context.Context, say func(string, ...any), program string, first, second *demo.Site) error {
+	left, ended := first, second
+	var err error
 	select {
 	case <-ctx.Done():
-	case err := <-first.Ended():
-		return first.Gone(err)
-	case err := <-second.Ended():
-		return second.Gone(err)
+		return nil
+	case err = <-second.Ended():
+	case err = <-first.Ended():
+		left, ended = second, first
 	}
-	return nil
+	ended.Away()
+	how := "normally"
+	if err != nil {
+		how = err.Error()
+	}
+	say("\n%s has ended (%s). %s stays up until Ctrl-C; its status page: http://%s/", ended.Name, how, left.Name, left.Admin)
+	say("To have %s back, in another window: %s serve --env-file %s", ended.Name, program, ended.Env)
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-left.Ended():
+		return left.Gone(err)
+	}
 }
 
 // shop is a visitor who comes to one site, and then to the other.
