@@ -47,10 +47,9 @@ const (
 	// sweepRound is how long a pass over all shards takes: an expired session's memory is given
 	// back at most this late. It is refused at look-up the moment it is expired.
 	sweepRound = 15 * time.Second
-	// sweepChunk bounds how many entries are looked at while a shard's lock is held, and sweepTurn after how many the
-	// sweeper lets others have the processor: it would be 10 ms before it is taken from it.
+	// sweepChunk bounds how many entries are looked at while a shard's lock is held. Then the sweeper lets others have
+	// the processor, too: it would be 10 ms before it is taken from it, most likely while it has the lock.
 	sweepChunk = 64
-	sweepTurn  = 256
 	// shrinkAbove is how many entries a map must have had to be made smaller.
 	shrinkAbove = 256
 )
@@ -75,7 +74,7 @@ func (st *Store) sweep() {
 			seen := st.sweepShard(&st.shards[next])
 			st.room.sweeping.Unlock()
 			next = (next + 1) % len(st.shards)
-			if seen > sweepTurn && !st.restBetween(sweepEvery/time.Duration(perTick+2)) {
+			if seen > sweepChunk && !st.restBetween(sweepEvery/time.Duration(perTick+2)) {
 				return
 			}
 		}
@@ -108,9 +107,7 @@ func (st *Store) sweepShard(sh *shard) (seen int) {
 	letIn := func() {
 		if seen++; seen%sweepChunk == 0 {
 			sh.mu.Unlock()
-			if seen%sweepTurn == 0 {
-				runtime.Gosched()
-			}
+			runtime.Gosched()
 			sh.mu.Lock()
 		}
 	}

@@ -279,7 +279,11 @@ func TestWhatHasComeAndGoneWhileADiskIsFullTakesNoMemory(t *testing.T) {
 		j.Set("here", nil, []byte("cart"))
 		time.Sleep(2 * longPause)
 		synctest.Wait()
-		if n := len(j.waiting.changes); n != 2 {
+		n := 0
+		for i := range j.stripes {
+			n += len(j.stripes[i].changes)
+		}
+		if n != 2 {
 			t.Errorf("%d changes wait, want the deletion of what is on disk and the one that is here", n)
 		}
 		if s := j.Stats(); s.Unsynced != 2*headerSize+int64(len("old")+len("here")+len("cart")) {

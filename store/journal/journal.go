@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,13 +52,15 @@ type Journal struct {
 	wake    chan struct{} // with room for one: there may be something to do
 	done    chan struct{} // closed when the writer has ended
 
+	gathering              // the changes that no flight has taken yet
+	laters    atomic.Int64 // how many later has
+
 	mu      sync.Mutex
-	waiting *flight           // what is written next
-	flying  *flight           // what is being written
-	spare   map[string]change // empty, for the changes of a flight that begins: the map need not grow anew; nil: none
-	written uint64            // number of the last flight on disk; all before it are, too
-	later   later             // changes that wait for others to be on disk
-	closing bool
+	waiting *flight // what is written next
+	flying  *flight // what is being written
+	written uint64  // number of the last flight on disk; all before it are, too
+	later   later   // changes that wait for others to be on disk
+	closing atomic.Bool
 	ended   error // closing: what the last attempt failed of
 	failed  failure
 	stats   Stats // but for what is counted at the moment of asking
@@ -67,25 +70,6 @@ type Journal struct {
 
 // Mark names a change, for [Journal.Wait].
 type Mark uint64
-
-// flight is the changes that are written together, the newest of each key.
-type flight struct {
-	number  uint64
-	changes map[string]change
-	bytes   int64         // of the records
-	urgent  bool          // somebody waits
-	done    chan struct{} // closed when it is on disk or has failed
-	err     error         // why it has failed; to be read after done
-}
-
-type change struct {
-	head, body []byte
-	deleted    bool
-}
-
-func (c *change) size(key string) int64 {
-	return headerSize + int64(len(key)) + int64(len(c.head)) + int64(len(c.body))
-}
 
 // failure says since when nothing gets to disk, and why.
 type failure struct {
@@ -138,27 +122,16 @@ func (j *Journal) Set(key string, head, body []byte) Mark {
 func (j *Journal) Delete(key string) Mark { return j.change(key, change{deleted: true}) }
 
 func (j *Journal) change(key string, c change) Mark {
-	j.mu.Lock()
-	f := j.waiting
-	first := len(f.changes) == 0
-	if !j.closing {
-		f.put(key, c)
+	if j.laters.Load() > 0 {
+		j.mu.Lock()
 		j.later.forget(key)
+		j.mu.Unlock()
 	}
-	number := f.number
-	j.mu.Unlock()
+	number, first := j.gather(key, c, j.closing.Load())
 	if first {
 		j.nudge()
 	}
 	return Mark(number)
-}
-
-func (f *flight) put(key string, c change) {
-	if old, ok := f.changes[key]; ok {
-		f.bytes -= old.size(key)
-	}
-	f.changes[key] = c
-	f.bytes += c.size(key)
 }
 
 func (j *Journal) nudge() {
@@ -185,7 +158,7 @@ func (j *Journal) Wait(ctx context.Context, m Mark) error {
 		return j.failed.err
 	case j.flying != nil && uint64(m) <= j.flying.number:
 		f = j.flying
-	case j.closing:
+	case j.closing.Load():
 		j.mu.Unlock()
 		return ErrClosed
 	default:
@@ -206,7 +179,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.stats
-	s.Unsynced = j.waiting.bytes
+	s.Unsynced = j.gathered()
 	if j.flying != nil {
 		s.Unsynced += j.flying.bytes
 	}
@@ -217,7 +190,7 @@ func (j *Journal) Stats() Stats {
 // Close writes what waits, once, and gives the directory free. It returns why something could not be written.
 func (j *Journal) Close() error {
 	j.mu.Lock()
-	j.closing = true
+	j.closing.Store(true)
 	j.mu.Unlock()
 	j.nudge()
 	<-j.done
@@ -229,30 +202,4 @@ func (j *Journal) Close() error {
 	err := j.lock.Close()
 	j.lock = nil
 	return errors.Join(j.ended, err)
-}
-
-func newFlight(number uint64, changes map[string]change) *flight {
-	return &flight{number: number, changes: changes, done: make(chan struct{})}
-}
-
-// room gives an empty map for the changes of a flight. j.mu is held.
-func (j *Journal) room() map[string]change {
-	m := j.spare
-	if j.spare = nil; m == nil {
-		m = map[string]change{}
-	}
-	return m
-}
-
-// mostSpare is how many changes a flight may have had whose map is used again: one of very many, as after a start or when
-// very many expire, would be walked through and kept for all that follow.
-const mostSpare = 1 << 14
-
-// reuse takes what a flight needs no longer for the next one. j.mu is held.
-func (j *Journal) reuse(f *flight) {
-	if f.changes != nil && len(f.changes) <= mostSpare {
-		clear(f.changes)
-		j.spare = f.changes
-	}
-	f.changes = nil
 }

@@ -32,7 +32,7 @@ func (j *Journal) DeleteAfter(m Mark, key string) { j.after(m, key, change{delet
 
 func (j *Journal) after(m Mark, key string, c change) {
 	j.mu.Lock()
-	if m == never || uint64(m) <= j.written || j.closing {
+	if m == never || uint64(m) <= j.written || j.closing.Load() {
 		j.mu.Unlock()
 		j.change(key, c)
 		return
@@ -42,6 +42,7 @@ func (j *Journal) after(m Mark, key string, c change) {
 		j.later.changes = map[string]waits{}
 	}
 	j.later.changes[key] = waits{c, m}
+	j.laters.Store(int64(len(j.later.changes)))
 	j.later.order = append(j.later.order, key)
 	if len(j.later.order) > 2*len(j.later.changes)+64 {
 		j.later.shorten()
@@ -74,9 +75,11 @@ func (j *Journal) ripe() {
 			break
 		}
 		delete(l.changes, key)
-		j.waiting.put(key, x.change)
+		j.gather(key, x.change, false)
 	}
 	if l.order = l.order[n:]; len(l.order) == 0 {
 		*l = later{}
 	}
+	// Only now: who finds none does not look, and changes what was moved.
+	j.laters.Store(int64(len(l.changes)))
 }

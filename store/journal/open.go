@@ -144,10 +144,11 @@ func open(d disk, o Options, load func(key string, value []byte) error) (*Journa
 	l.report(time.Since(begin))
 	l.sweep(names)
 	j := &Journal{options: o, log: o.Log, wake: make(chan struct{}, 1), done: make(chan struct{}), w: l.w,
-		waiting: newFlight(1, map[string]change{})}
+		waiting: newFlight(1)}
+	j.begin(1)
 	j.stats = Stats{Loaded: l.Loaded, Bytes: j.w.total, Live: j.w.live, Keys: j.w.keys}
 	for _, key := range l.rejected {
-		j.waiting.put(key, change{deleted: true})
+		j.gather(key, change{deleted: true}, false)
 	}
 	go j.run()
 	return j, nil

@@ -38,11 +38,11 @@ func (j *Journal) due(now time.Time) (pause time.Duration, end bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	w := &j.w
-	changes := len(j.waiting.changes) > 0
+	changes := j.pending.Load()
 	switch {
-	case j.closing && (!changes || j.ended != nil):
+	case j.closing.Load() && (!changes || j.ended != nil):
 		return 0, true
-	case j.closing:
+	case j.closing.Load():
 		return 0, false
 	case j.failed.err != nil:
 		return j.failed.retry.Sub(now), false
@@ -81,12 +81,13 @@ func (j *Journal) depart(now time.Time) *flight {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	f := j.waiting
-	early := now.Before(j.w.began.Add(j.options.Every)) && !j.closing && j.failed.err == nil
-	if !f.urgent && (early || len(f.changes) == 0) {
+	early := now.Before(j.w.began.Add(j.options.Every)) && !j.closing.Load() && j.failed.err == nil
+	if !f.urgent && (early || !j.pending.Load()) {
 		return &flight{number: j.written}
 	}
 	j.w.began = now
-	j.flying, j.waiting = f, newFlight(f.number+1, j.room())
+	j.flying, j.waiting = f, newFlight(f.number+1)
+	j.take(f)
 	return f
 }
 
@@ -106,19 +107,13 @@ func (j *Journal) arrive(f *flight, err error) {
 	}
 	err = j.fail(err)
 	f.land(err)
-	next := newFlight(j.waiting.number+1, j.waiting.changes)
-	next.bytes = j.waiting.bytes
-	for key, c := range f.changes {
-		if c.deleted && j.w.entries[key] == nil {
-			continue // it has come and gone while the disk failed: else there would be more and more of these
-		}
-		if _, ok := next.changes[key]; !ok {
-			next.put(key, c)
-		}
-	}
+	next := newFlight(j.waiting.number + 1)
+	j.takeBack(f, next.number, func(key string, c change) bool {
+		return c.deleted && j.w.entries[key] == nil // it has come and gone while the disk failed: else there would be more and more of these
+	})
 	j.waiting.land(err) // who came while it was tried need not wait until it is tried again
 	j.waiting = next
-	if j.closing {
+	if j.closing.Load() {
 		j.ended = err
 	}
 }

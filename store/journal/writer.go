@@ -56,7 +56,7 @@ func newWriter(d disk, id identity, sz sizes, log *slog.Logger) writer {
 
 // round writes the changes and some of what is to be moved for tidiness, and forces all of it. After an error nothing
 // of it counts as written.
-func (w *writer) round(changes map[string]change, now time.Time) error {
+func (w *writer) round(changes []map[string]change, now time.Time) error {
 	var given int64
 	var err error
 	if w.failed {
@@ -107,28 +107,34 @@ func (w *writer) letOthers() {
 	}
 }
 
-func (w *writer) put(changes map[string]change, now time.Time, given *int64) error {
-	for key, c := range changes {
-		e, k := w.entries[key], valueKind
-		if c.deleted {
-			if e == nil || e.deleted && e.in != 0 && !e.doubted {
-				continue // there is nothing on disk, or it is deleted there
+func (w *writer) put(changes []map[string]change, now time.Time, given *int64) error {
+	for _, some := range changes {
+		for key, c := range some {
+			if err := w.putOne(key, c, now, given); err != nil {
+				return err
 			}
-			k = deletionKind
-		} else if e == nil {
-			e = w.entry(key)
-		}
-		size := c.size(key)
-		*given += size
-		w.letOthers()
-		if err := w.append(e, k, w.nextSeq(now), size, c.head, c.body); err != nil {
-			return err
 		}
 	}
 	if len(w.placed) == 0 && w.markDue(now) {
 		return w.mark(now)
 	}
 	return nil
+}
+
+func (w *writer) putOne(key string, c change, now time.Time, given *int64) error {
+	e, k := w.entries[key], valueKind
+	if c.deleted {
+		if e == nil || e.deleted && e.in != 0 && !e.doubted {
+			return nil // there is nothing on disk, or it is deleted there
+		}
+		k = deletionKind
+	} else if e == nil {
+		e = w.entry(key)
+	}
+	size := c.size(key)
+	*given += size
+	w.letOthers()
+	return w.append(e, k, w.nextSeq(now), size, c.head, c.body)
 }
 
 // markDue: what there is would be taken for a journal that nobody uses if nothing were written for long.
