@@ -124,6 +124,8 @@ func unwrapToken(s string) ([]byte, error) {
 	size := int(binary.BigEndian.Uint16(head))
 	whole := tokenText.EncodedLen(2 + size + tokenChecksum)
 	switch {
+	case whole > maxToken:
+		return nil, errors.New("the invitation cannot be read; copy it again")
 	case len(text) < whole:
 		return nil, fmt.Errorf("the invitation is cut off: %d of %d characters are there; copy all of it",
 			len(tokenWord)+len(text), len(tokenWord)+whole)

@@ -69,6 +69,7 @@ func TestADamagedInvitationIsSaidToBeThat(t *testing.T) {
 		"":                              "this is no invitation",
 		"hello":                         "this is no invitation",
 		"peerstate1-":                   "cut off",
+		"peerstate1-xxx":                "cannot be read",
 		text + "x":                      "characters where there should be",
 		text + text:                     "characters where there should be",
 		text[:40] + "?" + text[41:]:     "character 41 of the invitation does not belong there",

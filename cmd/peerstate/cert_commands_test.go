@@ -152,6 +152,7 @@ All of it fits together and is valid now.
 `
 	certSame(t, certMust(t, "status", "--dir", "web1"), want)
 	t.Setenv("PEERSTATE_CERT_DIR", "web1")
+	t.Setenv("PEERSTATE_CONTROL", controlIn(t.TempDir())) // where nobody runs
 	certSame(t, certMust(t, "status"), want)
 }
 

@@ -39,7 +39,7 @@ The line alone goes to the standard output, what there is to know to the standar
 	cmd.Flags().StringSliceVar(&addrs, "addr", nil, "where the new machine can reach this one, `host:port`; several with commas between (default: this machine's addresses)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if ttl < certs.MinInvitation || ttl > certs.MaxInvitation {
-			return usage("--ttl is %v: an invitation lasts from %v to %v, such as 1h", ttl, certs.MinInvitation, certs.MaxInvitation)
+			return usage("--ttl is %v: an invitation lasts from %v to %v (a week), such as 24h", ttl, certs.MinInvitation, certs.MaxInvitation)
 		}
 		for _, addr := range addrs {
 			if _, err := settings.ParsePeerAddrs(addr); err != nil {
