@@ -13,7 +13,43 @@ const (
 	// alarmHits: of so many times the hits that it has, chance would have given it one for each. An honest node hits
 	// as often as the share of the farm's sessions that are here, the others being elsewhere.
 	alarmHits = 10
+	// toldLeast is from how many hits on nodes tell each other of them.
+	toldLeast = 30
 )
+
+// The sessions that are here may be idle ones, and those that are asked for be others, which move among the other nodes. So these
+// say in their pongs whose questions they have answered with something that they know; all of them together are to be some
+// tenth of all questions (alarmHits). What a node says of itself does not count.
+
+// hitsHere is how many questions of each node were answered so here since the alarm looked last, and between that and the time
+// before, so that nothing is missing which a node that looks at another moment has counted.
+func (m *Mesh) hitsHere() (all []answeredTo) {
+	m.quotas.mu.Lock()
+	defer m.quotas.mu.Unlock()
+	for name, q := range m.quotas.all {
+		if n := q.before.Load() + q.hits.Load(); n >= toldLeast && len(all) < maxLearned {
+			all = append(all, answeredTo{name, n})
+		}
+	}
+	return all
+}
+
+// hitsElsewhere is how many questions of a node others say that they have answered.
+func (m *Mesh) hitsElsewhere(asker string) (n float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, other := range m.nodes {
+		if other.name == asker || other.link == nil {
+			continue
+		}
+		for _, to := range other.answered {
+			if to.Node == asker {
+				n += float64(max(to.N, 0))
+			}
+		}
+	}
+	return n
+}
 
 // watchQuestions warns of peers that ask for many sessions which nobody has. It is called once in alarmEvery.
 // Nothing is refused for it.
@@ -26,8 +62,10 @@ func (m *Mesh) watchQuestions() {
 	m.quotas.mu.Unlock()
 	for _, q := range all {
 		asked, hits := q.asked.Swap(0), q.hits.Swap(0)
+		q.before.Store(hits)
 		missed := asked - hits
-		if missed < alarmMisses || float64(hits*alarmHits) >= float64(asked)*m.share(q.peer) {
+		if missed < alarmMisses || float64(hits*alarmHits) >= float64(asked)*m.share(q.peer) ||
+			(float64(hits)+m.hitsElsewhere(q.peer))*alarmHits >= float64(asked) {
 			continue
 		}
 		m.metrics.alarms.Inc()

@@ -8,13 +8,13 @@ import (
 // skewLimit is the difference between two clocks that is worth a warning.
 const skewLimit = time.Minute
 
-// clockOf takes the other side's clock from a pong: half the way back it was read.
+// clockOf takes the other side's clock from a pong, half the way back it was read, and what else it says.
 func (m *Mesh) clockOf(l *link, p ping, sent, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	l.node.offset = time.Duration(p.Clock - now.Add(-now.Sub(sent)/2).UnixNano())
 	l.node.clocked = true
-	l.node.sessions = p.Sessions
+	l.node.sessions, l.node.answered = p.Sessions, p.Answered
 }
 
 // watchClock compares this node's clock with the others'. If it differs from more than half of all

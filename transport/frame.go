@@ -139,11 +139,19 @@ type ping struct {
 	Clock    int64  `cbor:"2,keyasint"`
 	Sessions int64  `cbor:"3,keyasint,omitempty"` // that the sender holds
 	Number   uint64 `cbor:"4,keyasint,omitempty"` // of the farm's document that is in force there; 0: none
+	// In a pong: how many questions of which other nodes the sender has lately answered with something that it knows (alarm.go).
+	Answered []answeredTo `cbor:"9,keyasint,omitempty"`
 	// In the pong to one who only looks (probe.go):
 	Program string `cbor:"5,keyasint,omitempty"` // version of the program
 	Reach   int    `cbor:"6,keyasint,omitempty"` // links to the farthest node that is up
 	Hops    int    `cbor:"7,keyasint,omitempty"` // over how many links its questions go
 	Aliases string `cbor:"8,keyasint,omitempty"` // digest of its aliases of application ids; Hops says whether it tells them
+}
+
+// answeredTo is how many questions of a node were answered.
+type answeredTo struct {
+	Node string `cbor:"1,keyasint"`
+	N    int64  `cbor:"2,keyasint"`
 }
 
 // errFrame is what a peer gets closed for: bytes that no node sends.

@@ -29,7 +29,7 @@ func frames() map[kind]any {
 		kindWelcome: welcome{Version: 1, Instance: 7, Site: "tokyo", Clock: 1 << 62, Program: "1.1", Number: 4, Aliases: "11ee"},
 		kindRefuse:  refuse{Code: refusedTwin, Text: "another live node is called web1", Instance: 9},
 		kindPing:    ping{N: 1 << 63, Clock: -1 << 63, Sessions: 1000, Number: 5},
-		kindPong:    ping{N: 1, Clock: 1, Program: "1.2", Reach: 2, Hops: 16, Aliases: "00ff"},
+		kindPong:    ping{N: 1, Clock: 1, Answered: []answeredTo{{"b", 1}}, Program: "1.2", Reach: 2, Hops: 16, Aliases: "00ff"},
 		kindQuestion: question{Want: store.Create, Key: "/LM/W3SVC/1/ROOT(\xff\x00)/x", Within: time.Second, Wait: 5,
 			Number: 1 << 63, Hops: 16, Origin: "web3", Instance: 1<<64 - 1},
 		kindReply: reply{Kind: store.ReplyFound, Locked: true, Cookie: 5, LockAge: time.Hour, Node: "web1", Epoch: 8, Deleted: 9, Giver: 10, Number: 11,

@@ -191,6 +191,7 @@ type asking struct {
 	known, missing, unknown prometheus.Counter
 	// since the alarm looked last; only questions for sessions that must be somewhere.
 	asked, hits atomic.Int64
+	before      atomic.Int64 // hits, between that and when it looked the time before
 }
 
 func newAsking(questions *prometheus.CounterVec, peer string) asking {

@@ -265,3 +265,53 @@ func TestTheAlarmKnowsThatSessionsAreElsewhere(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// The sessions of this node are idle, and others move to and fro among the other nodes: the questions of these hit there.
+func TestTheAlarmKnowsThatQuestionsHitElsewhere(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		a, b, c, d := f.start("a"), f.start("b", "a"), f.start("c", "a", "b"), f.start("d", "a", "b", "c")
+		f.linked(a, b, c, d)
+		for i := range 20 {
+			a.put(keyOf(i), "idle", 0)
+		}
+		time.Sleep(2 * time.Second) // after the first look of each; the next is a minute later
+		for _, x := range []struct {
+			what          string
+			atB, atC, atD int64 // hits that each says that it has given
+			alarm         float64
+		}{
+			{"it hits at two others", 0, 2000, 1500, 0},
+			{"it hits often enough", 0, 200, 200, 0},
+			{"it hits at one", 0, 0, 3900, 0},
+			{"it hits seldom", 0, 200, 199, 1},
+			{"it hits nowhere", 0, 0, 0, 1},
+			{"only the asker says so", 3900, 0, 0, 1},
+		} {
+			b.mesh.quota("b").hits.Store(x.atB)
+			c.mesh.quota("b").hits.Store(x.atC)
+			d.mesh.quota("b").hits.Store(x.atD)
+			time.Sleep(3 * time.Second) // for their pongs
+			before := value(t, a.mesh.metrics.alarms)
+			q := a.mesh.quota("b")
+			q.asked.Store(4000)
+			q.hits.Store(0)
+			a.mesh.watchQuestions()
+			if n := value(t, a.mesh.metrics.alarms) - before; n != x.alarm {
+				t.Errorf("%s: %v alarms", x.what, n)
+			}
+		}
+		// Who has looked meanwhile, and begun to count anew, says of the time before that, too.
+		c.mesh.quota("b").hits.Store(2000)
+		c.mesh.watchQuestions()
+		time.Sleep(3 * time.Second)
+		if n := a.mesh.hitsElsewhere("b"); n != 2000 {
+			t.Errorf("%v questions of b were answered elsewhere", n)
+		}
+		c.kill()
+		time.Sleep(20 * time.Second)
+		if n := a.mesh.hitsElsewhere("b"); n != 0 {
+			t.Errorf("one that is gone says that it has answered %v", n)
+		}
+		synctest.Wait()
+	})
+}

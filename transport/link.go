@@ -320,7 +320,7 @@ func (l *link) pinged(k kind, data []byte) error {
 		l.has(p.Number)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: l.mesh.sessions.Load()})
+		l.send(kindPong, ping{N: p.N, Clock: now.UnixNano(), Sessions: l.mesh.sessions.Load(), Answered: l.mesh.hitsHere()})
 		return nil
 	}
 	l.mu.Lock()

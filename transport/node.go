@@ -44,6 +44,7 @@ type node struct {
 	offset   time.Duration // its clock minus ours
 	clocked  bool          // offset has been measured
 	sessions int64         // that it holds, by its own word
+	answered []answeredTo  // how many questions of which nodes it has lately answered, by its own word; see alarm.go
 	met      bool          // what both hold has been compared since they were linked
 	parted   int           // how often that became untrue
 	apart    time.Time     // since when that is not known to agree; zero: it never was
