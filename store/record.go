@@ -14,10 +14,10 @@ type Record struct {
 	Deleted Stamp         // the key's last deletion; 0: none
 	Left    time.Duration // until it expires; without meaning when Timeout is 0
 	Timeout int32         // minutes
-	Flags   int32
-	Cookie  int32 // the counter
-	Floor   int32
-	Touched bool
+	Flags   int32         // ExtraFlags, of which FlagUninitialized means something
+	Cookie  int32         // the counter of lock cookies: the last that was given
+	Floor   int32         // what it was raised to when a lock may have died with a holder; 0: never
+	Touched bool          // somebody has locked or written it since then
 	Lock    int32         // cookie of the lock that is held; 0: unlocked
 	LockAge time.Duration // how long it has been
 	// Keepers have a backup of it, the giver among them if it keeps its copy. In a backup: who else has one.

@@ -113,7 +113,7 @@ type Account struct {
 	Traces   []Trace
 }
 
-// Explain asks all nodes, this one first, what they know of sessions. It takes explainWithin at most.
+// Explain asks all nodes, this one first, what they know of sessions. It takes five seconds at most.
 func (m *Mesh) Explain(ctx context.Context, l store.Lookup) []Account {
 	ctx, cancel := context.WithTimeout(ctx, explainWithin)
 	defer cancel()

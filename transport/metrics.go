@@ -134,8 +134,8 @@ func (m *Mesh) Collectors() []prometheus.Collector {
 type Fetches struct {
 	Results map[string]uint64 // by result, as in peerstate_fetches_total
 	Count   uint64
-	Seconds float64 // in all
-	Bounds  []float64
+	Seconds float64   // in all
+	Bounds  []float64 // in seconds
 	// Cumulative is how many took at most Bounds[i].
 	Cumulative []uint64
 }
