@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"peerstate/certs"
-	"peerstate/cmd/peerstate/ending"
 )
 
 // issuing is a sidecar in this process that is its farm's issuer, and the commands that go to it.
@@ -376,45 +374,6 @@ func copyFiles(t *testing.T, from, to string, names ...string) {
 		if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-func TestAnEndThatComesNearerIsSaidLouderAndMoreOften(t *testing.T) {
-	const day = 24 * time.Hour
-	for name, c := range map[string]struct {
-		life  time.Duration
-		lines map[string]int // in 40 days before the end and 1 day after, by level
-	}{
-		"two years, by hand":   {730 * day, map[string]int{"WARN": 23 + 12, "ERROR": 24 + 24}},
-		"90 days, renewed":     {90 * day, map[string]int{"WARN": 15 + 1 + 12, "ERROR": 24 + 24}},
-		"replaced in time":     {0, map[string]int{}},
-		"one that is in order": {4000 * day, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var out bytes.Buffer
-			e := &endingLog{slog.New(slog.NewTextHandler(&out, nil)), map[string]saidEnding{}}
-			e1 := ending.Ending{What: "this node's certificate", Serial: "1", Begun: certNoon, Ends: certNoon.Add(c.life), Advice: "renew it"}
-			begin, during := e1.Ends.Add(-40*day), 41*day
-			switch {
-			case c.lines == nil:
-				begin = certNoon
-			case c.life == 0: // another one with a third of 90 days left
-				e1.Ends, begin, during = certNoon.Add(90*day), certNoon, 120*day
-			}
-			for now := begin; now.Before(begin.Add(during)); now = now.Add(time.Minute) {
-				if c.life == 0 && now.Equal(certNoon.Add(60*day)) {
-					e1.Serial, e1.Begun, e1.Ends = "2", now, now.Add(90*day)
-				}
-				e.look(now, []ending.Ending{e1})
-			}
-			got := map[string]int{}
-			for line := range strings.Lines(out.String()) {
-				got[field(" "+strings.ReplaceAll(line, "level=", " level="), "level")]++
-			}
-			if want := c.lines; !maps.Equal(got, want) {
-				t.Errorf("it logs %v, want %v\n%s", got, want, out.String())
-			}
-		})
 	}
 }
 

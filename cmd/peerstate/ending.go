@@ -3,46 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"peerstate/cmd/peerstate/ending"
 )
 
-// Certificates that nobody replaces end, and with them the node's links. So the log says it, the more often and the
-// louder the nearer it comes.
-
-// endingLog remembers what was said.
-type endingLog struct {
-	log  *slog.Logger
-	said map[string]saidEnding // by serial number
-}
-
-type saidEnding struct {
-	at    time.Time
-	every time.Duration
-}
-
-// look logs what is due.
-func (e *endingLog) look(now time.Time, all []ending.Ending) {
-	for _, c := range all {
-		left := c.Ends.Sub(now)
-		level, every, soon := ending.Urgency(left, c.Ends.Sub(c.Begun))
-		if !soon {
-			continue
-		}
-		// When it has become more urgent the old pause does not count.
-		if said, ok := e.said[c.Serial]; ok && now.Sub(said.at) < min(every, said.every) {
-			continue
-		}
-		e.said[c.Serial] = saidEnding{now, every}
-		text := c.What + " ends soon, and has not been replaced"
-		if left < 0 {
-			text = c.What + " has ended: other nodes refuse this one"
-		}
-		e.log.Log(context.Background(), level, text, "ends", c.Ends, "left", left.Round(time.Second), "serial", c.Serial, "advice", c.Advice)
-	}
-}
+// Certificates that nobody replaces end, and with them the node's links. So the log says it.
 
 // warnOfEndings keeps looking at the CAs in force. Of the node's own certificate the mesh speaks, which knows why it
 // is not renewed.
@@ -51,9 +17,9 @@ func (n *sidecar) warnOfEndings() {
 	n.running.Go(func() {
 		t := time.NewTicker(time.Minute)
 		defer t.Stop()
-		e := &endingLog{n.log, map[string]saidEnding{}}
+		e := ending.NewLog(n.log)
 		for {
-			e.look(time.Now(), ending.Of(n.mesh.Certs())[1:])
+			e.Look(time.Now(), ending.Of(n.mesh.Certs())[1:])
 			select {
 			case <-ctx.Done():
 				return
