@@ -114,6 +114,9 @@ func nameOf(sid *windows.SID) string {
 	if err != nil {
 		return sid.String()
 	}
+	if domain == "" {
+		return account // Everyone
+	}
 	return domain + `\` + account
 }
 

@@ -65,14 +65,16 @@ so that no Web.config changes.`,
 				return err
 			}
 		}
-		if err := service.Install(cmd.Context(), p); err != nil {
+		enclosed, err := service.Install(cmd.Context(), p)
+		if err != nil {
 			return err
 		}
 		made, err := makeServiceSettings(p, listen)
 		if err != nil {
 			return fmt.Errorf("the service is installed; its settings cannot be written: %w", err)
 		}
-		return printInstalled(cmd.OutOrStdout(), p, made, listen)
+		exposed, err := service.Exposed()
+		return errors.Join(err, printInstalled(cmd.OutOrStdout(), p, installed{made, enclosed, listen, exposed}))
 	}
 	return cmd
 }
@@ -127,20 +129,35 @@ func serviceSettings(p service.Place, listen string) string {
 	return b.String()
 }
 
-func printInstalled(w io.Writer, p service.Place, made bool, listen string) error {
+// installed is what there is to say of an installation.
+type installed struct {
+	made     bool   // the file of settings
+	enclosed bool   // the directory, which was there and open to others
+	listen   string // the port that was taken over; "": none
+	exposed  []service.Exposure
+}
+
+func printInstalled(w io.Writer, p service.Place, i installed) error {
 	settings := p.Env + " (was there, and stays as it is)"
-	if made {
+	if i.made {
 		settings = p.Env + " (new)"
+	}
+	data := p.Data
+	if i.enclosed {
+		data += " (was there, and others could use it: now only you, administrators and the service can)"
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "The service %q is installed, and starts with the machine.\n\n", service.Name)
-	fmt.Fprintf(&b, "  program   %s\n  settings  %s\n  data      %s\n", p.Program, settings, p.Data)
+	fmt.Fprintf(&b, "  program   %s\n  settings  %s\n  data      %s\n", p.Program, settings, data)
 	if p.Log != "" {
 		fmt.Fprintf(&b, "  log       %s, %d MB, and %d older ones\n", p.Log, logSize, logsKept)
 	}
 	fmt.Fprintf(&b, "  account   %s\n\n", p.Account)
-	if listen != "" && !made {
-		fmt.Fprintf(&b, "To take over the port of Microsoft's state service, write this into the settings: PEERSTATE_LISTEN=%s\n\n", listen)
+	for _, e := range i.exposed {
+		fmt.Fprintf(&b, "Warning: %s.\n  -> %s\n\n", e.What, e.Mend)
+	}
+	if i.listen != "" && !i.made {
+		fmt.Fprintf(&b, "To take over the port of Microsoft's state service, write this into the settings: PEERSTATE_LISTEN=%s\n\n", i.listen)
 	}
 	if ports.ASPNETStateRuns() {
 		fmt.Fprintf(&b, "Microsoft's own state service runs on this machine, and has port 42424 unless it was set to another one.\n"+

@@ -115,5 +115,8 @@ if ($microsoft -and $microsoft.StartType -ne 'Disabled' -and $PSCmdlet.ShouldPro
 if ($PSCmdlet.ShouldProcess('peerstate', 'Check the settings and start the service')) {
     Invoke-Peerstate 'check' '--env-file' $settings
     if ((Get-Service -Name peerstate).Status -ne 'Running') { Invoke-Peerstate service start }
-    Write-Output 'peerstate runs. Web.config: <sessionState mode="StateServer" stateConnectionString="tcpip=127.0.0.1:42424" />'
+    $listen = '127.0.0.1:42424'   # unless the settings have another one, which may be the port of Microsoft's service
+    $line = Select-String -LiteralPath $settings -Pattern '^PEERSTATE_LISTEN=(.+)$' | Select-Object -First 1
+    if ($line) { $listen = $line.Matches[0].Groups[1].Value.Trim() }
+    Write-Output "peerstate runs. Web.config: <sessionState mode=""StateServer"" stateConnectionString=""tcpip=$listen"" />"
 }

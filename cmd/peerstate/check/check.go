@@ -57,6 +57,7 @@ func All(ctx context.Context, s *settings.Settings, version string) []Finding {
 	}
 	all = append(all, checkPorts(ctx, s, r)...)
 	all = append(all, checkMachine(s, r)...)
+	all = append(all, checkService()...)
 	if s.DataDir != "" {
 		all = append(all, checkDataDir(s, r != nil))
 		all = append(all, checkSpace(s, r)...)

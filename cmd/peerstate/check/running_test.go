@@ -3,6 +3,8 @@ package check
 import (
 	"strings"
 	"testing"
+
+	"peerstate/cmd/peerstate/service"
 )
 
 func TestCheckSaysWhatTheRunningSidecarSaysOfItself(t *testing.T) {
@@ -24,4 +26,11 @@ func TestCheckTriesAnAddressThatTheRunningSidecarDoesNotHave(t *testing.T) {
 	r := &runningSidecar{told: &Insight{Settings: map[string]string{"PEERSTATE_LISTEN": "127.0.0.1:42424", "PEERSTATE_ADMIN_LISTEN": "127.0.0.1:42426"}}}
 	s := mustSettings(t, "PEERSTATE_ADMIN_LISTEN="+string(taken))
 	want(t, checkPorts(t.Context(), s, r), Problem, "PEERSTATE_ADMIN_LISTEN: cannot listen", "another port")
+}
+
+func TestCheckSaysWhatOthersCouldDoToTheInstalledService(t *testing.T) {
+	want(t, judgeExposed([]service.Exposure{{What: "everybody may replace it", Mend: "move it"}}), Doubtful, "everybody may replace it", "move it")
+	if all := judgeExposed(nil); len(all) > 0 {
+		t.Errorf("of a service that nobody else can change it says %v", all)
+	}
 }

@@ -54,26 +54,30 @@ func manager(p Place) (service.Service, error) {
 }
 
 // Install has the system run the service from now on, and with each start of the machine. It does not start it.
-func Install(_ context.Context, p Place) error {
+// enclosed is for Windows only.
+func Install(_ context.Context, p Place) (enclosed bool, err error) {
 	m, err := manager(p)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if _, err := m.Status(); !errors.Is(err, service.ErrNotInstalled) {
-		return ErrInstalled
+		return false, ErrInstalled
 	}
 	account, err := accountOf(p.Account)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := makeData(p, account); err != nil {
-		return err
+		return false, err
 	}
 	if err := m.Install(); err != nil {
-		return fmt.Errorf("install the service: %w", err)
+		return false, fmt.Errorf("install the service: %w", err)
 	}
-	return nil
+	return false, nil
 }
+
+// Exposed is nothing here: what others may write to is seen at a glance, and root installs the program where they may not.
+func Exposed() ([]Exposure, error) { return nil, nil }
 
 // accountOf gives the account of a name; on Linux it is made if it does not exist.
 func accountOf(name string) (*user.User, error) {

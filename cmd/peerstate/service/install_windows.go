@@ -34,28 +34,31 @@ func arguments(p Place) []string {
 }
 
 // Install has the system run the service from now on, and with each start of Windows. It does not start it. If a step
-// fails the service is removed again.
-func Install(_ context.Context, p Place) (err error) {
+// fails the service is removed again. enclosed: its directory was there, and others could look into it or write there until now.
+func Install(_ context.Context, p Place) (enclosed bool, err error) {
 	m, err := connect()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer disconnect(m)
 	if s, err := m.OpenService(Name); err == nil {
-		return errors.Join(ErrInstalled, s.Close())
+		return false, errors.Join(ErrInstalled, s.Close())
 	}
 	if err := private.MakeDir(p.Data); err != nil {
-		return fmt.Errorf("make the service's directory: %w", err)
+		return false, fmt.Errorf("make the service's directory: %w", err)
 	}
 	if err := private.Trusted(p.Data); err != nil {
-		return err
+		return false, err
+	}
+	if enclosed, err = private.Enclose(p.Data); err != nil {
+		return false, err
 	}
 	s, err := m.CreateService(Name, p.Program, mgr.Config{
 		StartType: mgr.StartAutomatic, ErrorControl: mgr.ErrorNormal, ServiceStartName: p.Account,
 		DisplayName: Name, Description: description,
 	}, arguments(p)...)
 	if err != nil {
-		return fmt.Errorf("make the service: %w", err)
+		return enclosed, fmt.Errorf("make the service: %w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -63,7 +66,7 @@ func Install(_ context.Context, p Place) (err error) {
 		}
 		err = errors.Join(err, s.Close())
 	}()
-	return configure(s)
+	return enclosed, configure(s)
 }
 
 // configure sets what is not said when a service is made.

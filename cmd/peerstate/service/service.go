@@ -65,6 +65,12 @@ var (
 	ErrInstalled    = errors.New("the service is installed already; peerstate service uninstall removes it, and leaves settings and data")
 )
 
+// Exposure is what accounts that do not administer the machine could do to the installed service.
+type Exposure struct {
+	What string
+	Mend string
+}
+
 // State is what the service manager says.
 type State struct {
 	Running bool
