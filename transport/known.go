@@ -125,7 +125,7 @@ func (m *Mesh) recall() {
 			continue
 		}
 		if k.State == Lost || k.State == Drained {
-			n.state, n.since = k.State, k.Since
+			n.state, n.since, n.reason = k.State, k.Since, "since before the start of this node"
 			continue
 		}
 		if n.direct = k.Linked; n.addr != "" && (n.direct || !m.config.Manual) {

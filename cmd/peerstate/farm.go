@@ -124,7 +124,7 @@ func (n *sidecar) farmWarnings() (warnings []string) {
 			warnings = append(warnings, fmt.Sprintf("peer %s keeps sessions under other keys: %s", p.Node, p.Aliases))
 		}
 		if p.State != transport.Up && p.State != transport.Connecting {
-			warnings = append(warnings, strings.TrimSpace(fmt.Sprintf("peer %s is %s: %s", cmp.Or(p.Node, p.Addr), p.State, p.Reason)))
+			warnings = append(warnings, peerWarning(p))
 		}
 	}
 	if keepers := n.mesh.Keepers(); keepers < int(n.settings.Backups) {
@@ -140,6 +140,18 @@ func (n *sidecar) farmWarnings() (warnings []string) {
 		warnings = append(warnings, "this machine's clock differs from most other nodes'")
 	}
 	return warnings
+}
+
+// peerWarning says of a node that is not up what it is, and why.
+func peerWarning(p transport.PeerStatus) string {
+	text := fmt.Sprintf("peer %s is %s", cmp.Or(p.Node, p.Addr), p.State)
+	if p.State == transport.Drained {
+		text += " (it has stopped, and left no session behind)"
+	}
+	if p.Reason != "" {
+		text += ": " + p.Reason
+	}
+	return text
 }
 
 // standardLog takes what libraries write to the standard logger, which is not made for this program's
