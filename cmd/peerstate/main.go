@@ -4,8 +4,12 @@
 // Each command is a function that returns a *cobra.Command, in a file named after it: serve.go runs the
 // sidecar, status.go shows how it is, check.go and config.go look at its settings, bench.go loads a state server, relay.go and
 // replay.go record what is said to one and say it again, explain.go tells where a session is, service.go has the system run
-// the sidecar, join.go and the cert files keep the farm's certificates. What is more than one command, or forms a
-// room of its own, is a package below: settings, control, admin and so on. log.go makes the logger. Command line in, exit code out: that is all this file knows.
+// the sidecar, join.go and the cert files keep the farm's certificates. What they find, measure or have to say stands in packages
+// below: check, bench, explain, service and so on; settings has what all have in common.
+//
+// The sidecar itself is put together in sidecar.go, and has a file for each of its parts: farm.go and issuer.go for the other nodes,
+// data.go for the journal, upstream.go, reload.go, observe.go and recent.go for what it shows, drain.go for its end.
+// log.go makes the logger. Command line in, exit code out: that is all this file knows.
 package main
 
 import (
