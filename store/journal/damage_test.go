@@ -71,6 +71,25 @@ func TestAFileCutAnywhereGivesWhatIsWhole(t *testing.T) {
 	})
 }
 
+// The run after the crash may end before it has written anything, as when its port is in use.
+func TestWhatACrashHasTornIsNoDamageAfterARunThatEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, name, _ := few(t)
+		for n := 1; n < len(d.files[name].data); n++ {
+			cut := d.kill()
+			cut.files[name].data = cut.files[name].data[:n]
+			j, _ := start(t, cut, options())
+			stop(t, j)
+			audit(t, j, cut)
+			j, _ = start(t, cut, options())
+			stop(t, j)
+			if l := j.Stats().Loaded; l.Damaged > 0 || l.Places > 0 {
+				t.Errorf("cut at %d: %+v", n, l)
+			}
+		}
+	})
+}
+
 func TestAFlippedBitCostsAtMostTheRecordItIsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, records, want := few(t)

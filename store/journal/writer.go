@@ -336,6 +336,7 @@ func (w *writer) suspect(n uint32) {
 
 // close notes the time, if all else could be written, and ends the newest segment.
 func (w *writer) close(now time.Time) error {
+	w.forceInherited() // there may have been no round since the start
 	if w.keys > 0 && !w.failed && now.Sub(w.marked) >= time.Second {
 		err := w.mark(now)
 		if err == nil {
