@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -156,4 +157,37 @@ func TestALockThatDiedWithASecondNodeWritesNoMore(t *testing.T) {
 			t.Errorf("raised beyond the dead lock %d times, not so far %d times", higher, lower)
 		}
 	})
+}
+
+// Its giver lets its own copy go when it hears that the session was received. Where nobody has another one, that is not said before
+// it is on disk: what a crash may take is the last changes, and not a session that has just moved.
+func TestASessionThatHasJustMovedIsNotLostByACrash(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		t.Run(fmt.Sprint("another copy ", kept), func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				a, giver := journalled(t, dir, "ff", 1, time.Hour), Peer{"b", 5}
+				writeNothing(a)
+				rec := Record{Key: "k", Stamp: 5, Epoch: 1, Timeout: 20, Left: time.Minute, Cookie: 1, Body: []byte("cart")}
+				if kept {
+					rec.Keepers = []Peer{giver}
+				}
+				begun := time.Now()
+				got := a.Receive(giver, HandoverID{5, 1}, rec)
+				other := rec
+				other.Key, other.Keepers = "other", []Peer{giver}
+				a.Forced(t.Context(), got.And(a.Receive(giver, HandoverID{5, 2}, other)))
+				if took := time.Since(begun); took > fetchTimeout/2 {
+					t.Errorf("it took %v", took)
+				}
+				left := crashed(t, dir)
+				shut(t, a)
+				a = journalled(t, left, "ff", 2, time.Hour)
+				if _, ok := a.BackupOf("k"); ok == kept {
+					t.Errorf("it is in the journal: %v", ok)
+				}
+				shut(t, a)
+			})
+		})
+	}
 }

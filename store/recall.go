@@ -246,9 +246,16 @@ func (st *Store) forced(ctx context.Context, m journal.Mark) {
 	}
 }
 
-// Forced waits until a session that was received is on disk, where a write would wait for that.
+// Forced waits until a session that was received is on disk, where a write would wait for that; and where nobody else keeps
+// a copy: the giver lets its own go when it hears of it, and a crash must not take all of a session that only moved.
 func (st *Store) Forced(ctx context.Context, r Receipt) {
 	ctx, cancel := context.WithTimeout(ctx, st.fetchTimeout)
 	defer cancel()
-	st.forced(ctx, r.mark)
+	if st.force || r.mark == 0 || !r.only {
+		st.forced(ctx, r.mark)
+		return
+	}
+	if err := st.journal.Wait(ctx, r.mark); err != nil && st.lines.Allow() {
+		st.log.Warn("a session has come from another node, which has no copy of it any more, and is not on disk yet", "error", err)
+	}
 }

@@ -15,7 +15,15 @@ type Receipt struct {
 	Version  Version // not accepted: the record known here that is no older; zero: none, it was refused
 	Full     bool    // refused, as there is no memory for it: it is to stay where it is
 
-	mark journal.Mark // accepted: see Forced
+	// Accepted, see Forced:
+	mark journal.Mark
+	only bool // nobody else has a copy, when the giver lets its own go
+}
+
+// And is a receipt that Forced waits for as it would for both.
+func (r Receipt) And(o Receipt) Receipt {
+	r.mark, r.only = max(r.mark, o.mark), r.only || o.only
+	return r
 }
 
 // farAhead is how far a stamp may be ahead of this node's clock without being counted and logged.
@@ -123,7 +131,7 @@ func (st *Store) receiveOnce(from Peer, id HandoverID, rec Record, part int64) R
 	st.serveTurns(sh, s, now)
 	s.wake()
 	s.idle()
-	return Receipt{Accepted: true, mark: mark}
+	return Receipt{Accepted: true, mark: mark, only: len(rec.Keepers) == 0}
 }
 
 // moreWith is how much more is counted when a record comes in, of whose key s and a backup b are known, or nil.

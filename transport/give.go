@@ -261,7 +261,7 @@ func (l *link) serveGives(s *stream, header []byte) error {
 			return err
 		}
 		if got.Accepted {
-			in.last = got
+			in.last = in.last.And(got)
 		}
 		if in.receipts, err = appendFrame(in.receipts, kindReceipt, back); err != nil {
 			return err

@@ -78,7 +78,7 @@ func (m *Mesh) noRoom(size int64) receipt {
 	return receipt{Full: true}
 }
 
-// forced waits, where writes do, until a session that was received is on disk: the giver lets its own copy go.
+// forced waits, where writes do or nobody else has a copy, until a session that was received is on disk: the giver lets its own copy go.
 func (m *Mesh) forced(got store.Receipt) { m.store.Forced(m.ctx, got) }
 
 // takeIn has the store take a session over, by its Receive or Adopt, and gives the receipt and the store's own.
