@@ -204,7 +204,7 @@ func TestThePageShowsWhatThereIsAndFollowsIt(t *testing.T) {
 	}
 	for _, shown := range []string{
 		"web1: ready", "london · farm shop · up 2 h 0 min · peerstate 1.2.3", "2.0 MB · keeps 66 backups", "400<span class=\"unit\"> a second", "0.25<span", "97.5<span",
-		"3 nodes · 1 link", "not up: web3", "out for 3 min", "new CA: ✓ done", "nothing was heard from it for 5 s", "7.5 ms", "777", "80 days left", "9.2 years left", "trust the new CA",
+		"3 nodes · 1 link", "not up: web3", "out for 3 min", "new CA: ✓ done", "nothing was heard from it for 5 s", "7.5 ms", "777", "80 days left", "9.2 years left", "trust the new CA", "nobody renews certificates",
 		"bbbb2222", "399 ms", "aaaa1111", "5.0 MB", "Warning: </span>a node is out", "<b>web3</b>", `class="link own"`, `class="line first"`, "10 min ago",
 	} {
 		if !strings.Contains(dom, shown) {

@@ -15,7 +15,7 @@ export function certificates(element, page, all) {
   show(element, h('dl', {},
     h('dt', {}, 'This node'), h('dd', {}, ending(c.expires, now, 7), h('span', { class: 'muted below' }, `until ${day(new Date(c.expires))} · serial ${c.serial.slice(0, 16)}`)),
     h('dt', {}, 'Farm’s CA'), h('dd', {}, ending(c.ca_expires, now, 90), h('span', { class: 'muted below' }, `until ${day(new Date(c.ca_expires))} · key ${c.issuer_key.slice(0, 8)}`)),
-    h('dt', {}, 'Renewal'), h('dd', {}, issuer(all), h('span', { class: 'muted below' }, 'by itself, with a third of its life left')),
+    h('dt', {}, 'Renewal'), h('dd', {}, issuer(all)),
     h('dt', {}, 'Replacing the CA'), h('dd', {}, rotation(page, all))))
 }
 
@@ -26,8 +26,10 @@ function ending(at, now, soonDays) {
 
 function issuer(all) {
   const i = all.find(n => n.issuer && ['self', 'up'].includes(n.state)) ?? all.find(n => n.issuer) // a restored one has two names
-  if (!i) return h('span', { class: 'soon strong' }, 'no issuer is known')
-  return h('span', { class: 'strong' }, i.self ? 'this node is the issuer' : i.state === 'up' ? `${i.name} is the issuer` : `${i.name} is the issuer, and is ${i.state}`)
+  const note = words => h('span', { class: 'muted below' }, words)
+  if (!i) return [h('span', { class: 'soon strong' }, 'no issuer is known'), note('nobody renews certificates: issue new ones in time, or give the farm an issuer (PEERSTATE_CA_DIR)')]
+  return [h('span', { class: 'strong' }, i.self ? 'this node is the issuer' : i.state === 'up' ? `${i.name} is the issuer` : `${i.name} is the issuer, and is ${i.state}`),
+    note('by itself, with a third of its life left')]
 }
 
 const stages = [['trust', 'trust the new CA'], ['renew', 'renew with it'], ['drop', 'drop the old CA']]

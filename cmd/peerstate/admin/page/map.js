@@ -98,7 +98,8 @@ function trip(l, known, place, size) {
   if (l.rtt_ms === null || !(size <= 4 || touched)) return null
   const share = focus === a.name ? 0.62 : focus === b.name ? 0.38 : size === 4 ? 0.36 : 0.5
   const { at } = bend(a, b, place, share)
-  return h('text', { class: 'trip halo', x: at[0], y: at[1] + 4, 'text-anchor': 'middle' }, joined(millis(l.rtt_ms)))
+  const above = Math.abs(a.y - b.y) < 24 ? -7 : 4 // a level link would show between the words
+  return h('text', { class: 'trip halo', x: at[0], y: at[1] + above, 'text-anchor': 'middle' }, joined(millis(l.rtt_ms)))
 }
 
 function node(n, page, size) {

@@ -23,7 +23,7 @@ export function nodes(element, page, all) {
 function row(n, now) {
   const details = [n.site, n.issuer ? 'issuer' : ''].filter(Boolean).join(' · ')
   return h('tr', { class: `is-${kindOf(n.state)}` },
-    h('td', { class: 'who' }, icon(n.state), h('span', { class: 'name' }, n.name), h('span', { class: 'muted below' }, details || '\u00a0')),
+    h('td', { class: 'who' }, icon(n.state), h('span', { class: 'name' }, n.name), details ? h('span', { class: 'muted below' }, details) : null),
     h('td', { class: 'how' }, h('span', { class: 'word' }, n.self ? 'this node' : n.state),
       h('span', { class: 'muted below' }, n.since ? `for ${span((now - Date.parse(n.since)) / 1000)}` : '\u00a0', n.reason ? `: ${n.reason}` : '')),
     h('td', { class: 'number trip' }, n.rtt !== null ? [onPhone('round trip '), joined(millis(n.rtt))] : n.hops > 1 ? `over ${n.hops} links` : '–'),
