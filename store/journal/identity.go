@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"strings"
 )
 
 // format is the version of files and records. A directory with a higher one is refused, and left as it is.
@@ -43,18 +42,12 @@ func (id *identity) json() []byte {
 }
 
 // encode gives the contents of the identity file: a line of JSON, and its checksum.
-func (id *identity) encode() []byte {
-	b := id.json()
-	return fmt.Appendf(b, "\n%08x\n", crc32.Checksum(b, castagnoli))
-}
+func (id *identity) encode() []byte { return sealed(id.json()) }
 
 // decodeIdentity reads the identity file; false: it is damaged.
 func decodeIdentity(data []byte) (id identity, ok bool) {
-	line, sum, _ := strings.Cut(string(data), "\n")
-	if sum != fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli)) {
-		return id, false
-	}
-	return id, json.Unmarshal([]byte(line), &id) == nil
+	line, ok := unsealed(data)
+	return id, ok && json.Unmarshal([]byte(line), &id) == nil
 }
 
 // decodeHead reads the first record of a file of records; size is where the next begins.

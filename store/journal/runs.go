@@ -2,11 +2,8 @@ package journal
 
 import (
 	"crypto/rand"
-	"fmt"
-	"hash/crc32"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // runsFile has the number of the run that opened the directory last, and its checksum.
@@ -43,15 +40,12 @@ func (l *loading) count(run uint64) {
 	}
 }
 
-func encodeRuns(n uint64) []byte {
-	line := strconv.FormatUint(n, 10)
-	return fmt.Appendf(nil, "%s\n%08x\n", line, crc32.Checksum([]byte(line), castagnoli))
-}
+func encodeRuns(n uint64) []byte { return sealed(strconv.AppendUint(nil, n, 10)) }
 
 // decodeRuns is the reverse; false: it is damaged.
 func decodeRuns(data []byte) (n uint64, ok bool) {
-	line, sum, _ := strings.Cut(string(data), "\n")
-	if sum != fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli)) {
+	line, ok := unsealed(data)
+	if !ok {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(line, 10, 64)
