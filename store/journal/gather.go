@@ -12,6 +12,7 @@ type flight struct {
 	changes []map[string]change // by stripe; nil before it departs, and if nothing is to be written
 	bytes   int64               // of the records
 	urgent  bool                // somebody waits
+	last    bool                // it departed when the journal was being closed: there is no other after it
 	done    chan struct{}       // closed when it is on disk or has failed
 	err     error               // why it has failed; to be read after done
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,36 @@ func TestNobodyWaitsForADiskThatHangs(t *testing.T) {
 		}
 		d.set(func() { d.hang = 0 })
 		stop(t, j)
+	})
+}
+
+// A round that is under way when the journal is closed, and fails, is not the last one.
+func TestCloseWritesWhatWaitsAlthoughARoundFailsJustThen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemory()
+		j, _ := start(t, d, options())
+		closed := make(chan error)
+		var once sync.Once
+		d.set(func() {
+			d.fail = func(string, string) (err error) {
+				once.Do(func() {
+					go func() { closed <- j.Close() }()
+					for !j.closing.Load() {
+						runtime.Gosched()
+					}
+					err = errors.New("the disk fails")
+				})
+				return err
+			}
+		})
+		j.Set("key", nil, []byte("value"))
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+		d.set(func() { d.fail = nil })
+		if got := load(t, d); got["key"] != "value" {
+			t.Errorf("on disk: %q", got)
+		}
 	})
 }
 

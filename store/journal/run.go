@@ -87,6 +87,7 @@ func (j *Journal) depart(now time.Time) *flight {
 	}
 	j.w.began = now
 	j.flying, j.waiting = f, newFlight(f.number+1)
+	f.last = j.closing.Load()
 	j.take(f)
 	return f
 }
@@ -113,7 +114,7 @@ func (j *Journal) arrive(f *flight, err error) {
 	})
 	j.waiting.land(err) // who came while it was tried need not wait until it is tried again
 	j.waiting = next
-	if j.closing.Load() {
+	if f.last {
 		j.ended = err
 	}
 }
