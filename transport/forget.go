@@ -3,6 +3,9 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"peerstate/certs"
 )
@@ -39,8 +42,13 @@ func (m *Mesh) forget(name string) error {
 	_, unmet := m.unmet[name]
 	switch {
 	case n == nil && !unmet:
+		known := append(slices.Collect(maps.Keys(m.nodes)), slices.Collect(maps.Keys(m.unmet))...)
 		m.mu.Unlock()
-		return fmt.Errorf("no node %q is known here", name)
+		slices.Sort(known)
+		if len(known) == 0 {
+			return fmt.Errorf("no node %q is known here, nor any other", name)
+		}
+		return fmt.Errorf("no node %q is known here; there are %s", name, strings.Join(slices.Compact(known), ", "))
 	case n != nil && n.way() != nil:
 		m.mu.Unlock()
 		return fmt.Errorf("%s is linked; stop it first (peerstate drain)", name)

@@ -160,6 +160,7 @@ func TestRevokeSaysWhatItMeansAndRefusesSlips(t *testing.T) {
 	i.refuses("cannot cut itself off", "cert", "revoke", "web1", "--force")
 	i.refuses("did you mean tokyo? (--force", "cert", "revoke", "tokio")
 	i.refuses("there are tokyo, web1 (--force", "cert", "revoke", "completely-different")
+	i.refuses("this node itself; to hand its sessions over and stop it: peerstate drain", "forget", "web1")
 	i.refuses(`"tokyo" is not revoked`, "cert", "unrevoke", "tokyo")
 	out, _ := i.does("cert", "revoke", "tokyo")
 	for _, want := range []string{"tokyo is revoked", "There are no other nodes to be told", "served from their backups", "peerstate cert token tokyo", "peerstate cert unrevoke tokyo"} {

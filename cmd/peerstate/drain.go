@@ -49,7 +49,7 @@ func forgetCommand() *cobra.Command {
 that a node will not come back. Sessions that only that node held are missing from then
 on, and new ones begin. A node that comes back all the same is known again.`,
 		Example: `  peerstate forget web3`,
-		Args:    cobra.ExactArgs(1),
+		Args:    oneName("peerstate forget web3"),
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -103,7 +103,11 @@ func (n *sidecar) forgetByCommand(_ context.Context, args url.Values, _ func(any
 	if n.mesh == nil {
 		return errors.New("this node runs stand-alone: it knows no others")
 	}
-	return n.mesh.Forget(args.Get("node"))
+	node := args.Get("node")
+	if node == n.name {
+		return fmt.Errorf("%s is this node itself; to hand its sessions over and stop it: peerstate drain", node)
+	}
+	return n.mesh.Forget(node)
 }
 
 // drain hands the sessions over to the other nodes, once, for as long as the operator allows. Whoever

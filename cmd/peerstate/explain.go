@@ -38,7 +38,7 @@ Nothing is changed, moved or renewed by it, and what it prints does not show the
   peerstate explain '%2fLM%2fW3SVC%2f1%2fROOT(kZ9d...%3d)%2fmbkzjsnmvgpbxytfdrlwhq5e'
   peerstate explain 5f1d03aa
   peerstate explain - --env-file london.env --json < id.txt`,
-		Args: cobra.ExactArgs(1),
+		Args: one("name one session by its id, its key or its short hash, such as: peerstate explain 5f1d03aa; or - to read it from standard input"),
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -33,7 +33,7 @@ func openLog(file string, s *settings.Settings) (log *slog.Logger, closeLog func
 		return newLogger(os.Stderr, s, besides...), func() error { return nil }, nil
 	}
 	if err := tryLogFile(file); err != nil {
-		return nil, nil, usage("--log-file: %w", err)
+		return nil, nil, usage("--log-file: %w; name a file that this account may write", err)
 	}
 	w := &timberjack.Logger{Filename: file, MaxSize: logSize, MaxBackups: logsKept, LocalTime: true, FileMode: 0o600}
 	return newLogger(w, s, besides...), w.Close, nil

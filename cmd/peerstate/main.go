@@ -55,14 +55,30 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if started == nil {
 		err = usage("%w (see %s --help)", err, failed.CommandPath())
 	}
-	line := strings.Join(strings.Fields(err.Error()), " ")
-	if _, werr := fmt.Fprintf(stderr, "peerstate: %s\n", line); werr != nil {
+	if _, werr := fmt.Fprintf(stderr, "peerstate: %s\n", oneLine(err)); werr != nil {
 		return exitFailed // nobody to tell
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// oneLine is an error's text, in which each of several joined errors stands in a line, in one.
+func oneLine(err error) string {
+	text := ""
+	for line := range strings.Lines(err.Error()) {
+		words := strings.Join(strings.Fields(line), " ")
+		switch {
+		case text == "" || words == "":
+		case strings.HasSuffix(text, ":") || strings.HasSuffix(text, ";"):
+			text += " "
+		default:
+			text += "; "
+		}
+		text += words
+	}
+	return text
 }
 
 // rootCommand is the program; without a command it is serve.
@@ -119,6 +135,16 @@ func prepare(c *cobra.Command, started func(*cobra.Command)) {
 	}
 	for _, sub := range c.Commands() {
 		prepare(sub, started)
+	}
+}
+
+// one takes exactly one argument, and otherwise says what to name.
+func one(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usage("%s", what)
+		}
+		return nil
 	}
 }
 

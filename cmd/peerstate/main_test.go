@@ -90,6 +90,13 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 }
 
 // mustSettings reads settings from an environment alone.
+func TestJoinedErrorsAreOneLine(t *testing.T) {
+	err := errors.Join(errors.New("this needs root"), fmt.Errorf("the program is hidden:\n  move it\n"))
+	if got := oneLine(err); got != "this needs root; the program is hidden: move it" {
+		t.Errorf("%q", got)
+	}
+}
+
 func mustSettings(t *testing.T, environ ...string) *settings.Settings {
 	t.Helper()
 	s, err := settings.Read("", "", environ)

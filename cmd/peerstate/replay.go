@@ -42,7 +42,7 @@ The exit code is 1 if an answer differs.`,
 		Example: `  peerstate replay monday.rec --to 127.0.0.1:42424
   peerstate replay monday.rec --to 127.0.0.1:42424 --timing
   peerstate replay monday.rec --to 127.0.0.1:42424 --json`,
-		Args: cobra.ExactArgs(1),
+		Args: one("name one recording, such as: peerstate replay monday.rec --to 127.0.0.1:42424"),
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.To, "to", "", "the state server, `HOST:PORT`")

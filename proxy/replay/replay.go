@@ -170,7 +170,7 @@ func (r *run) conn(ctx context.Context, number int64) (*wire.Conn, error) {
 	}
 	nc, err := r.dialer.DialContext(ctx, "tcp", r.config.To)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotSent, err)
+		return nil, fmt.Errorf("%w: %w; start it, or name another with --to", errNotSent, err)
 	}
 	r.result.Connections++
 	c := wire.NewConn(nc, maxBody, nil)

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 )
@@ -89,6 +90,9 @@ func create(ctx context.Context, all []*worker) error {
 		return errors.New("stopped before the first cycle")
 	}
 	if err := context.Cause(first); err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+			return fmt.Errorf("create a session: %w; start the state server, or name another address with --to", err)
+		}
 		return fmt.Errorf("create a session: %w", err)
 	}
 	return nil

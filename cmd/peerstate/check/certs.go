@@ -17,6 +17,9 @@ import (
 // checkCertificates looks at the files that PEERSTATE_CERT_DIR must have.
 func checkCertificates(s *settings.Settings) []Finding {
 	r, err := certs.Inspect(s.CertDir, time.Now())
+	if errors.Is(err, fs.ErrPermission) {
+		return []Finding{fault("PEERSTATE_CERT_DIR: "+err.Error(), "then run check again")}
+	}
 	if err != nil {
 		return []Finding{fault("PEERSTATE_CERT_DIR: "+err.Error(),
 			"peerstate cert issue makes ca.crt, node.crt and node.key; copy them there, or set PEERSTATE_CERT_DIR to where they are")}

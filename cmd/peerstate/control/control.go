@@ -127,7 +127,7 @@ func Call(ctx context.Context, socket, command string, args url.Values, progress
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%w %q: %s", ErrOther, command, answer.Status)
+		return fmt.Errorf("%w %q (%s): it is of another version; restart it, or use the program that it runs", ErrOther, command, answer.Status)
 	}
 	return read(answer.Body, progress)
 }

@@ -64,7 +64,7 @@ func TestAFailedCommandSaysWhy(t *testing.T) {
 	if err := Call(t.Context(), socket, "fail", url.Values{"what": {"bread"}}, nil); err == nil || err.Error() != "no bread today" {
 		t.Errorf("%v", err)
 	}
-	if err := Call(t.Context(), socket, "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `does not know the command "dance"`) {
+	if err := Call(t.Context(), socket, "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `does not know the command "dance" (404 Not Found): it is of another version; restart it`) {
 		t.Errorf("%v", err)
 	}
 }

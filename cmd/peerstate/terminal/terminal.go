@@ -19,13 +19,19 @@ type Screen struct {
 	Coloured  bool
 }
 
-// NewScreen makes a screen of whatever there is; with colours if it is a terminal and NO_COLOR is not set.
+// NewScreen makes a screen of whatever there is; with colours if it is a terminal and they are wanted.
 func NewScreen(out io.Writer) *Screen {
 	f, ok := out.(*os.File)
 	if !ok || !Is(f) {
 		return &Screen{Writer: out}
 	}
-	return &Screen{Writer: colorable.NewColorable(f), terminal: f, Coloured: os.Getenv("NO_COLOR") == ""}
+	return &Screen{Writer: colorable.NewColorable(f), terminal: f, Coloured: wanted()}
+}
+
+// wanted tells whether there may be colours: not with NO_COLOR (no-color.org), nor on a terminal that says of itself that it
+// knows no escape sequences.
+func wanted() bool {
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // Is tells whether somebody looks at what is written to a file as it comes.

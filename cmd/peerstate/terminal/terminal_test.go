@@ -21,3 +21,16 @@ func TestTextIsCutToTheTerminal(t *testing.T) {
 		t.Errorf("a terminal without room shows %q", got)
 	}
 }
+
+func TestColoursAreForWhoWantsThemAndTerminalsThatKnowThem(t *testing.T) {
+	for _, c := range []struct {
+		no, term string
+		want     bool
+	}{{"", "xterm", true}, {"1", "xterm", false}, {"", "dumb", false}, {"", "", true}} {
+		t.Setenv("NO_COLOR", c.no)
+		t.Setenv("TERM", c.term)
+		if wanted() != c.want {
+			t.Errorf("with NO_COLOR=%q and TERM=%q: %v", c.no, c.term, !c.want)
+		}
+	}
+}
