@@ -1,7 +1,6 @@
 package check
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,11 +69,11 @@ func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []
 	case status != nil && socket != "" && err != nil:
 		found = append(found, warning(fmt.Sprintf("a peerstate answers at PEERSTATE_ADMIN_LISTEN, but not at the control socket: %v", err),
 			"run check, drain and the other commands with the settings, and under the account, that it was started with"))
-	case err != nil && !errors.Is(err, control.ErrNotRunning) && !errors.Is(err, control.ErrForeign):
+	case err != nil && !errors.Is(err, control.ErrNotRunning) && (socket == "" || !errors.Is(control.Check(socket), control.ErrForeign)):
 		found = append(found, warning("no sidecar can be asked at the control socket: "+err.Error(), ""))
 	case err != nil:
-		if cannot := cmp.Or(control.Check(socket), err); !errors.Is(cannot, control.ErrNotRunning) {
-			found = append(found, fault("PEERSTATE_CONTROL: "+cannot.Error(),
+		if err := control.Check(socket); err != nil {
+			found = append(found, fault("PEERSTATE_CONTROL: "+err.Error(),
 				"set it to a path that the account of peerstate may make; without a control socket drain, forget and the commands about certificates do not work"))
 		} else {
 			found = append(found, good("%s can be the control socket", socket))

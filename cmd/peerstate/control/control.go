@@ -100,7 +100,7 @@ var ErrNotRunning = errors.New("no sidecar is running with these settings")
 var ErrOther = errors.New("the running sidecar does not know the command")
 
 // ErrForeign says that the control socket, or its directory, may have been made by somebody else.
-var ErrForeign = errors.New("the control socket cannot be trusted")
+var ErrForeign = errors.New("the control socket may be somebody else's")
 
 // Call has the sidecar at a control socket carry out a command. progress is called with each report.
 // An error of the command itself comes back as its text.

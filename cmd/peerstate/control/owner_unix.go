@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -28,7 +29,7 @@ func private(dir string, me int) error {
 	case !info.IsDir(): // also a link to one, which its maker can lead elsewhere
 		return fmt.Errorf("%w: %s should be a directory, and is none: %s", ErrForeign, dir, remedy)
 	case owner(info) != me:
-		return fmt.Errorf("%w: %s belongs to another account (%d), which could answer in the sidecar's place: %s", ErrForeign, dir, owner(info), remedy)
+		return fmt.Errorf("%w: %s belongs to another account (%s), which could answer in the sidecar's place: %s", ErrForeign, dir, accountName(owner(info)), remedy)
 	case info.Mode().Perm()&0o077 != 0:
 		return fmt.Errorf("%w: others may use %s too (mode %o): chmod 700 %s", ErrForeign, dir, info.Mode().Perm(), dir)
 	}
@@ -51,10 +52,19 @@ func trusted(socket string, me int) error {
 			continue // connecting says what is wrong
 		}
 		if o := owner(info); o != me && o != 0 {
-			return fmt.Errorf("%w: %s belongs to another account (%d), so nothing is asked there: use that account, or root", ErrForeign, path, o)
+			return fmt.Errorf("%w: %s belongs to another account (%s), so nothing is asked there: use that account, or root", ErrForeign, path, accountName(o))
 		}
 	}
 	return nil
+}
+
+// accountName is an account's name, or its number if it has none.
+func accountName(uid int) string {
+	number := strconv.Itoa(uid)
+	if u, err := user.LookupId(number); err == nil {
+		return u.Username
+	}
+	return number
 }
 
 // owner is the number of the account that something belongs to.
