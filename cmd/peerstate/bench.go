@@ -42,7 +42,7 @@ figures so far.`,
 		Example: `  peerstate bench --to 127.0.0.1:42424
   peerstate bench --to 127.0.0.1:42424,127.0.0.1:42434 --connections 4 --duration 30s
   peerstate bench --to 127.0.0.1:42424 --size 20480 --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&c.To, "to", nil, "state servers, `HOST:PORT` with commas between")

@@ -25,7 +25,7 @@ func certInitCommand(now func() time.Time) *cobra.Command {
 An existing one is never overwritten.`,
 		Example: `  peerstate cert init --ca farm-ca
   peerstate cert init --ca farm-ca --farm shop --days 7300`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
 				return usage("--ca is missing: name the directory to create the CA in, such as --ca farm-ca")

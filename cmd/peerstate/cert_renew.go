@@ -19,7 +19,7 @@ new key. It does so by itself when a third of the certificate's life is left, so
 only for seeing that it works, or after a long time without the issuer.`,
 		Example: `  peerstate cert renew
   peerstate cert renew --env-file london.env`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

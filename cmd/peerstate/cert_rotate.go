@@ -42,7 +42,7 @@ The same command shows the progress again.`,
   peerstate cert rotate-ca --status          how far it is
   peerstate cert rotate-ca --without web3    do not wait for web3
   peerstate cert rotate-ca --abandon         keep the old CA`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.Flags().IntVar(&days, "days", int(certs.DefaultCALife/certDay), "how long the new CA lasts")

@@ -27,7 +27,7 @@ certificates of all nodes of the farm as well.`,
   peerstate cert status --env-file london.env
   peerstate cert status --dir farm-ca
   peerstate cert status --dir web1 --json`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -23,7 +23,7 @@ while the sidecar runs: then that one is asked, too. Exit code 1 if there is a p
 warnings do not count.`,
 		Example: `  peerstate check
   peerstate check --env-file london.env`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -22,7 +22,7 @@ its default. The file has lines of NAME=value; nothing in a value is replaced or
 		Example: `  peerstate config
   peerstate config --env-file london.env
   PEERSTATE_SITE=london peerstate config > peerstate.env`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -24,7 +24,7 @@ answering the web server until they are gone, for PEERSTATE_DRAIN_TIMEOUT at mos
 code 1 if sessions were left.`,
 		Example: `  peerstate drain
   peerstate drain --env-file london.env`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

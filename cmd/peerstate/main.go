@@ -138,6 +138,14 @@ func prepare(c *cobra.Command, started func(*cobra.Command)) {
 	}
 }
 
+// noArgs takes no argument.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("%s takes no argument such as %q", cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
 // one takes exactly one argument, and otherwise says what to name.
 func one(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {

@@ -52,7 +52,7 @@ you see, have the session ids: whoever has them can use the sessions until they 
 		Example: `  peerstate relay --listen 127.0.0.1:42420 --to 127.0.0.1:42424
   peerstate relay --listen 127.0.0.1:42420 --to 127.0.0.1:42424 --record monday.rec --quiet
   peerstate relay --listen 127.0.0.1:42420 --to 127.0.0.1:42424 --raw --set-header 'request/Host: shop'`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "where the web server connects, `HOST:PORT`; port 0 picks a free one")

@@ -25,7 +25,7 @@ The web server finds it with this in Web.config:
   peerstate serve --env-file london.env
   peerstate serve --log-file london.log
   PEERSTATE_LISTEN=127.0.0.1:0 PEERSTATE_ADMIN_LISTEN= peerstate serve`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	logFile := cmd.Flags().String("log-file", "", "`file` to log to, instead of standard error; at 20 MB a new one is begun, and nine old ones are kept")

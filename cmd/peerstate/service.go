@@ -43,7 +43,7 @@ so that no Web.config changes.`,
 		Example: `  peerstate service install
   peerstate service install --take-port
   peerstate service install --print > peerstate.service`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	show := cmd.Flags().Bool("print", false, "show the unit, and change nothing")
 	takePort := cmd.Flags().Bool("take-port", false, "listen on the port of Microsoft's state service on this machine")
@@ -188,7 +188,7 @@ func serviceUninstallCommand() *cobra.Command {
 		Long: `Stops the service, which hands its sessions over, and removes it from the system. Settings,
 certificates and the journal stay where they are.`,
 		Example: `  peerstate service uninstall`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}
 	cmd.RunE = serviceDo(func(cmd *cobra.Command, p service.Place) (string, error) {
 		err := service.Uninstall(cmd.Context(), p)
@@ -204,7 +204,7 @@ func serviceStartCommand() *cobra.Command {
 		Short:   "Start the service",
 		Long:    `Starts the installed service, and returns when it answers.`,
 		Example: `  peerstate service start`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}
 	cmd.RunE = serviceDo(func(cmd *cobra.Command, p service.Place) (string, error) {
 		return "The service runs. Its log: " + service.Reading(p) + "\n", service.Start(cmd.Context(), p)
@@ -219,7 +219,7 @@ func serviceStopCommand() *cobra.Command {
 		Long: `Stops the installed service, and returns when it has ended. It hands its sessions over to the
 other nodes, or leaves them in its journal (PEERSTATE_ON_STOP).`,
 		Example: `  peerstate service stop`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}
 	cmd.RunE = serviceDo(func(cmd *cobra.Command, p service.Place) (string, error) {
 		return "The service has stopped.\n", service.Stop(cmd.Context(), p)
@@ -253,7 +253,7 @@ func serviceStatusCommand() *cobra.Command {
 		Long: `Asks the system how the service is; "peerstate status" asks the sidecar itself. Exit code 1 if it
 does not run.`,
 		Example: `  peerstate service status`,
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		p, err := servicePlace()

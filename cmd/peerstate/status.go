@@ -33,7 +33,7 @@ listener. Exit code 1 if none answers.`,
   peerstate status --env-file london.env
   peerstate status --watch           again every two seconds, until Ctrl-C
   peerstate status --json            as /api/status, for programs`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 	}
 	read := envFileFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "for programs: what /api/status shows")

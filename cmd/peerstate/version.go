@@ -73,7 +73,7 @@ func versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print version, commit with its time, and Go version",
 		Example: "  peerstate version",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), versionText())
 			return err
