@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -237,9 +238,16 @@ func TestABrokenCADirectorySaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// remove removes a file. On Windows one that is just being read, as by Watch, is not removed; it is tried again then.
 func remove(t testing.TB, dir, name string) {
 	t.Helper()
-	if err := os.Remove(filepath.Join(dir, name)); err != nil {
-		t.Fatal(err)
+	for end := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		err := os.Remove(filepath.Join(dir, name))
+		if err == nil {
+			return
+		}
+		if runtime.GOOS != "windows" || errors.Is(err, fs.ErrNotExist) || time.Now().After(end) {
+			t.Fatal(err)
+		}
 	}
 }
