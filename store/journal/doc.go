@@ -3,8 +3,9 @@
 //
 // # From a change to the disk
 //
-// [Journal.Set] and [Journal.Delete] put the change among those that wait, the newest of each key (journal.go), and
-// return. One goroutine, the writer, takes all that wait at a time (run.go), appends them to a file and forces it to
+// [Journal.Set] and [Journal.Delete] put the change among those that wait, the newest of each key (gather.go), and
+// return. Of two keys that change one after the other, the later change may be on disk a round before the other: only
+// [Journal.SetAfter] and [Journal.DeleteAfter] promise an order. One goroutine, the writer, takes all that wait at a time (run.go), appends them to a file and forces it to
 // disk (writer.go): a round. With Options.Every 0 a round begins as soon as there is a change, and who has to be sure
 // waits for the end of his, together with all others who came while the disk was busy ([Journal.Wait]). Else there is
 // one round in each interval, so a key that changes ten times in it is written once.
@@ -29,9 +30,8 @@
 // # The directory
 //
 // It and the files are for their owner only. "lock" is locked while a process uses the directory. "journal" says
-// whose it is (identity.go): format, farm, node, and a random salt of the checksums. "runs" has the number of the last run, one more with
-// each (runs.go). The records are in files of 4 to
-// 16 MiB, named by a number that only rises; each begins with a copy of "journal" and then has one record after the
+// whose it is (identity.go): format, farm, node, and a random salt of the checksums. "runs" has the number of the last
+// run, one more with each (runs.go). The records are in files of 4 to 16 MiB, named by a number that only rises; each begins with a copy of "journal" and then has one record after the
 // other (record.go). Each has a number, and of a key's records the one with the highest counts, wherever it is: so a
 // file can be read without the others.
 //
