@@ -82,15 +82,16 @@ func (s *session) written() (stood bool) {
 	return stood
 }
 
-// forget removes what was written of a session.
+// forget removes what was written of a session. The mark is of all of it.
 func (d *disk) forget(s *session) journal.Mark {
 	if d == nil {
 		return 0
 	}
+	m := d.journal.Delete(savedSession(s.key))
 	if s.written() {
-		d.journal.Delete(savedBackupOf(s.key))
+		m = max(m, d.journal.Delete(savedBackupOf(s.key)))
 	}
-	return d.journal.Delete(savedSession(s.key))
+	return m
 }
 
 // backup writes a backup down. What it has taken the place of stays until it is on disk.
