@@ -80,8 +80,8 @@ func (st *Store) keepOnce(holder Peer, kind ParcelKind, rec Record) (k KeepKind,
 		switch {
 		case s.state == held && s.version().Compare(rec.Version()) < 0:
 			st.conflict(sh, s, holder.Node, rec.Version(), now)
-		case (s.state == held || s.state == deleted) && s.version().Compare(rec.Version()) >= 0:
-			return KeepNewer, false
+		case s.outdates(&rec), s.state == frozen && s.version().Compare(rec.Version()) >= 0:
+			return KeepNewer, false // also when it has gone on: there may have been no memory for a copy of what went
 		}
 	}
 	b := sh.backups[rec.Key]

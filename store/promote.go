@@ -20,23 +20,21 @@ func (st *Store) PromoteBackup(was Backup) bool {
 		st.expire(sh, s)
 		s = sh.sessions[was.Key]
 	}
+	rec := b.record(now.mono)
 	switch {
 	case s == nil:
 		s = &session{key: b.key}
 		sh.put(s)
 	case s.state == frozen:
 		return false
-	case s.state == held || s.state == deleted:
-		if s.version().Compare(b.version()) >= 0 {
-			sh.dropBackup(b)
-			return false
-		}
-		if s.state == held {
-			st.conflict(sh, s, b.holder.Node, b.version(), now)
-		}
+	case s.outdates(&rec):
+		// Also a note that it was given to another node: a crash may have left this copy on disk when that was on it.
+		sh.dropBackup(b)
+		return false
+	case s.state == held:
+		st.conflict(sh, s, b.holder.Node, b.version(), now)
 	}
 	sh.note(s.key, EventPromoted, b.holder.Node, now.mono)
-	rec := b.record(now.mono)
 	rec.Keepers, rec.Left = b.keepers, min(rec.Left, time.Duration(rec.Timeout)*time.Minute)
 	sh.takeBackup(b)
 	st.revive(sh, s, &rec, now)

@@ -156,9 +156,9 @@ func (s *session) outdates(rec *Record) bool {
 		return mine.Compare(theirs) >= 0
 	case moved:
 		// This node gave a later record away, which is found where it went. But a note is no session:
-		// it does not win from an empty one, which may have been created since that one ended.
-		// What comes back from there is at least as new as the note.
-		return cmp.Or(cmp.Compare(mine.Stamp, theirs.Stamp), cmp.Compare(mine.Epoch, theirs.Epoch)) > 0
+		// it does not win from an empty one, which may have been created since that one ended, nor from what a
+		// client has written if it is itself of an empty one. What comes back from there is at least as new as the note.
+		return cmp.Or(cmp.Compare(mine.Stamp, theirs.Stamp), cmp.Compare(mine.Epoch, theirs.Epoch)) > 0 && mine.Compare(theirs) > 0
 	}
 	return false
 }
