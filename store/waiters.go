@@ -39,7 +39,11 @@ func (st *Store) queue(s *session, t *turn) bool {
 		return true
 	}
 	b := s.extra()
-	if len(b.turns) >= maxTurns || st.turns.Load() >= maxAllTurns {
+	if len(b.turns) >= maxTurns {
+		return false
+	}
+	if st.turns.Add(1) > maxAllTurns {
+		st.turns.Add(-1)
 		return false
 	}
 	if t.r == nil {
@@ -54,7 +58,6 @@ func (st *Store) queue(s *session, t *turn) bool {
 	st.unqueue(t) // from the queue of an entry that is gone
 	t.session = s
 	b.turns = append(b.turns, t)
-	st.turns.Add(1)
 	return true
 }
 
