@@ -41,6 +41,7 @@ func TestCheckLearnsFromTheRunningSidecarWhatOnlyItKnows(t *testing.T) {
 		"PEERSTATE_CONTROL=" + os.Getenv("PEERSTATE_CONTROL"), "PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_PEER_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN="}
 	findings := check.All(t.Context(), mustSettings(t, append(same, "PEERSTATE_SITE=tokyo", "PEERSTATE_MAX_CONNS=7")...), buildVersion())
 	says(t, findings, check.Fine, "runs here (node web1), so its ports are in use", "")
+	says(t, findings, check.Doubtful, "a crash of this node ends all sessions that it holds", "PEERSTATE_BACKUPS=1")
 	says(t, findings, check.Doubtful, `PEERSTATE_SITE was "" and is "tokyo"; PEERSTATE_MAX_CONNS was "10000" and is "7"`, "restart it")
 	if err := check.Print(io.Discard, findings); err != nil {
 		t.Error(err)
@@ -134,6 +135,7 @@ func TestCheckHearsFromPeersWhatTheyAreBeforeItsOwnNodeRuns(t *testing.T) {
 	found := lookAt(t, filepath.Join(i.dir, "web2"), "PEERSTATE_PEERS=127.0.0.1:"+port)
 	says(t, found, check.Fine, "node web1, round trip", "")
 	says(t, found, check.Fine, "the clocks agree", "")
+	says(t, found, check.Fine, "the crash of one node takes no session", "")
 	for _, f := range found {
 		if strings.Contains(f.What, "several versions") {
 			t.Error(f.What)

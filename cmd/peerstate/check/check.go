@@ -48,9 +48,14 @@ func All(ctx context.Context, s *settings.Settings, version string) []Finding {
 	if len(s.Warnings) == 0 {
 		all = append(all, good("the settings are right"))
 	}
-	all = append(all, checkSafety(s)...)
-	all = append(all, checkWaits(s)...)
 	r, found := findRunning(ctx, s)
+	var ofPeers []Finding
+	others := 0
+	if s.CertDir != "" {
+		ofPeers, others = checkPeers(ctx, s, r, version)
+	}
+	all = append(all, checkSafety(s, others)...)
+	all = append(all, checkWaits(s)...)
 	all = append(all, found...)
 	if r != nil {
 		all = append(all, checkRunning(s, r, version)...)
@@ -68,9 +73,8 @@ func All(ctx context.Context, s *settings.Settings, version string) []Finding {
 	if s.CertDir != "" {
 		all = append(all, checkCertificates(s)...)
 		all = append(all, checkIssuer(s)...)
-		all = append(all, checkPeers(ctx, s, r, version)...)
 	}
-	return all
+	return append(all, ofPeers...)
 }
 
 // OfWrong says that the settings cannot be read, and so nothing else be looked at.

@@ -116,7 +116,7 @@ func TestCheckTellsUDPThatIsBlockedFromAPortWhereNobodyIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	peers := settings.PeerAddrs{silent.LocalAddr().String(), closed.LocalAddr().String(), "no-such-name.invalid:42425"}
-	found := checkPeers(t.Context(), &settings.Settings{CertDir: dir, Peers: peers, MaxHops: 16}, nil, "1.0")
+	found, _ := checkPeers(t.Context(), &settings.Settings{CertDir: dir, Peers: peers, MaxHops: 16}, nil, "1.0")
 	want(t, found, Problem, peers[0]+": UDP is blocked on the way, or nobody is there: no answer at all", "let UDP through to that port in the firewalls")
 	want(t, found, Problem, peers[1]+": the machine answers, but nobody listens on that UDP port", "start peerstate there")
 	want(t, found, Problem, "the name cannot be resolved", "PEERSTATE_PEERS")

@@ -22,21 +22,21 @@ const probeTimeout = 6 * time.Second
 
 // checkPeers looks whether the other nodes can be reached and whether each side accepts the other's certificate, and at
 // the farm as a whole: as the sidecar that runs here sees it, or else by what those say that were reached. All are asked
-// at once.
-func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar, version string) (all []Finding) {
+// at once. reached is how many other nodes there are that answer.
+func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar, version string) (all []Finding, reached int) {
 	addrs, known := []string(s.Peers), false
 	if r != nil && r.told != nil {
-		all = judgeFarm(s, r.told)
+		all, reached = judgeFarm(s, r.told), r.told.up()
 		addrs = missed(addrs, r.told.Peers)
 	} else if len(addrs) == 0 {
 		addrs, known = knownAddrs(s.CertDir), true
 	}
 	if len(addrs) == 0 {
-		return append(all, noAddrs(s, r))
+		return append(all, noAddrs(s, r)), reached
 	}
 	snap, err := certs.Load(s.CertDir, time.Now())
 	if err != nil {
-		return all // checkCertificates has said what is wrong
+		return all, reached // checkCertificates has said what is wrong
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -57,9 +57,10 @@ func checkPeers(ctx context.Context, s *settings.Settings, r *runningSidecar, ve
 		all = append(all, judgeAliases(s.AppAliases.Digest(), snap.Self().Node, p)...)
 	}
 	if r == nil || r.told == nil {
-		all = append(all, judgeProbed(s, snap.Self().Node, version, probed)...)
+		others := slices.DeleteFunc(probed, func(p transport.Probed) bool { return p.Node == "" || p.Node == snap.Self().Node })
+		all, reached = append(all, judgeProbed(s, snap.Self().Node, version, others)...), len(others)
 	}
-	return all
+	return all, reached
 }
 
 // missed adds to the configured addresses those of nodes that the running sidecar knows and does not reach.
@@ -85,16 +86,11 @@ func noAddrs(s *settings.Settings, r *runningSidecar) Finding {
 		"name the other nodes in PEERSTATE_PEERS, unless each of them names this one")
 }
 
-// judgeProbed looks at the farm by what the nodes say that were reached.
-func judgeProbed(s *settings.Settings, self, version string, probed []transport.Probed) (all []Finding) {
+// judgeProbed looks at the farm by what the other nodes say that were reached.
+func judgeProbed(s *settings.Settings, self, version string, others []transport.Probed) (all []Finding) {
 	offsets, versions := map[string]time.Duration{}, map[string]string{self: version}
-	var others []transport.Probed
-	for _, p := range probed {
-		if p.Node == "" || p.Node == self {
-			continue
-		}
+	for _, p := range others {
 		offsets[p.Node], versions[p.Node] = p.Offset, p.Program
-		others = append(others, p)
 	}
 	all = append(all, judgeClocks(offsets)...)
 	all = append(all, judgeVersions(versions)...)

@@ -110,11 +110,21 @@ func checkRunning(s *settings.Settings, r *runningSidecar, version string) (all 
 		all = append(all, warning("it is not ready: "+t.NotReady, ""))
 	}
 	for _, w := range t.Warnings {
-		if !strings.HasPrefix(w, "peer ") { // check looks at those itself
+		if !strings.HasPrefix(w, "peer ") && !(t.up() == 0 && strings.HasPrefix(w, "PEERSTATE_BACKUPS ")) { // check says those itself
 			all = append(all, warning("it warns: "+w, ""))
 		}
 	}
 	return all
+}
+
+// up counts the other nodes that are up.
+func (t *Insight) up() (n int) {
+	for _, p := range t.Peers {
+		if p.State == transport.Up {
+			n++
+		}
+	}
+	return n
 }
 
 // changed names the settings that are other ones now.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"peerstate/cmd/peerstate/service"
+	"peerstate/transport"
 )
 
 func TestCheckSaysWhatTheRunningSidecarSaysOfItself(t *testing.T) {
@@ -17,6 +18,18 @@ func TestCheckSaysWhatTheRunningSidecarSaysOfItself(t *testing.T) {
 	for _, f := range found {
 		if strings.Contains(f.What, "web2") {
 			t.Errorf("what check looks at itself is said twice: %s", f.What)
+		}
+	}
+}
+
+func TestWhatCheckSaysItselfIsNotSaidOnceMore(t *testing.T) {
+	const few = "PEERSTATE_BACKUPS is 2, and of the other nodes 1 can keep any: a crash now may lose sessions"
+	told := &Insight{Warnings: []string{few}, Peers: []Peer{{Node: "web2", State: transport.Up}, {Node: "web3", State: transport.Out}}}
+	want(t, checkRunning(mustSettings(t), &runningSidecar{told: told}, ""), Doubtful, "it warns: "+few, "") // there are fewer copies than were asked for
+	told.Peers[0].State = transport.Lost
+	for _, f := range checkRunning(mustSettings(t), &runningSidecar{told: told}, "") {
+		if strings.Contains(f.What, few) {
+			t.Errorf("checkSafety has said that there is nobody: %s", f.What)
 		}
 	}
 }
