@@ -10,7 +10,8 @@ import (
 	"peerstate/cmd/peerstate/settings"
 )
 
-// askSidecar has the sidecar that runs with these settings carry out a command. each gets the command's
+// askSidecar has the sidecar that runs with these settings carry out a command; one that is another node than
+// they are of does not ([control.AnotherError]). each gets the command's
 // reports as they come; it may be nil if there are none.
 func askSidecar[T any](ctx context.Context, read func() (*settings.Settings, error), command string, args url.Values, each func(T) error) error {
 	s, err := read()
@@ -22,7 +23,7 @@ func askSidecar[T any](ctx context.Context, read func() (*settings.Settings, err
 		return usage("%w", err)
 	}
 	var failed error
-	err = control.Call(ctx, socket, command, args, func(line json.RawMessage) {
+	err = control.Call(ctx, socket, control.NodeOf(s.CertDir), command, args, func(line json.RawMessage) {
 		var report T
 		if err := json.Unmarshal(line, &report); err != nil {
 			failed = errors.Join(failed, err)

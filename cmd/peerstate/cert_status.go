@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/certs"
+	"peerstate/cmd/peerstate/control"
 )
 
 func certStatusCommand(now func() time.Time) *cobra.Command {
@@ -21,8 +23,8 @@ func certStatusCommand(now func() time.Time) *cobra.Command {
 node's or a CA's; what the farm's issuer has said last (who is revoked, and whether the CA is being
 replaced); and who is invited. It says what is wrong with them. Exit code 1 if they cannot be used.
 
-Without --dir it is the directory in the settings; and if the sidecar runs, it shows the
-certificates of all nodes of the farm as well.`,
+Without --dir it is the directory in the settings; and if that node's sidecar runs, it shows
+the certificates of all nodes of the farm as well.`,
 		Example: `  peerstate cert status
   peerstate cert status --env-file london.env
   peerstate cert status --dir farm-ca
@@ -32,6 +34,7 @@ certificates of all nodes of the farm as well.`,
 	read := envFileFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var nodes []nodeCertificate
+		var warnings []string
 		if dir == "" {
 			s, err := read()
 			if err != nil {
@@ -40,7 +43,10 @@ certificates of all nodes of the farm as well.`,
 			if dir = s.CertDir; dir == "" {
 				return usage("which directory? Name it with --dir, or set PEERSTATE_CERT_DIR")
 			}
-			if nodes, err = askForCertificates(cmd.Context(), s); err != nil {
+			nodes, err = askForCertificates(cmd.Context(), s)
+			if another, is := errors.AsType[*control.AnotherError](err); is {
+				warnings = append(warnings, "the farm's nodes are not shown: "+another.Error())
+			} else if err != nil {
 				return err
 			}
 		}
@@ -49,6 +55,7 @@ certificates of all nodes of the farm as well.`,
 		if err != nil {
 			return err
 		}
+		report.Warnings = append(report.Warnings, warnings...)
 		text := certStatusText(report, dir, nodes, at)
 		if asJSON {
 			if text, err = certStatusJSON(report, dir, nodes); err != nil {

@@ -60,7 +60,8 @@ func TestCheckLearnsFromTheRunningSidecarWhatOnlyItKnows(t *testing.T) {
 		t.Fatal(err)
 	}
 	same[0] = "PEERSTATE_CERT_DIR=" + filepath.Join(i.dir, "web2")
-	says(t, check.All(t.Context(), mustSettings(t, same...), buildVersion()), check.Problem, "another node's peerstate runs here (web1), and the certificate is web2's", "of its own")
+	says(t, check.All(t.Context(), mustSettings(t, same...), buildVersion()), check.Problem,
+		"answers the node web1 of the farm shop, and the certificates in PEERSTATE_CERT_DIR are of the node web2 of the farm shop", "of its own")
 }
 
 func TestCheckSaysThatTheControlSocketDoesNotAnswer(t *testing.T) {

@@ -84,13 +84,21 @@ func (n *sidecar) serveControl(ctx context.Context) {
 		n.log.Warn("there is no control socket, so drain, forget and the commands about certificates will not work", "error", err)
 		return
 	}
-	c := control.NewServer(n.commands(), n.log)
+	c := control.NewServer(n.self, n.commands(), n.log)
 	n.running.Go(func() {
 		if err := c.Serve(l); err != nil {
 			n.failed <- err
 		}
 	})
 	n.onStop(c.Shutdown)
+}
+
+// self is this node, for commands that are meant for another one.
+func (n *sidecar) self() control.Node {
+	if n.mesh == nil {
+		return control.Node{}
+	}
+	return control.Running(n.mesh.Certs())
 }
 
 // drainByCommand drains, and then has the sidecar stop.

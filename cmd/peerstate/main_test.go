@@ -63,7 +63,7 @@ func TestScripts(t *testing.T) {
 			// answers: waits until a sidecar answers at PEERSTATE_CONTROL.
 			"answers": func(ts *testscript.TestScript, _ bool, _ []string) {
 				for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-					err := control.Call(context.Background(), ts.Getenv("PEERSTATE_CONTROL"), "nothing", nil, nil)
+					err := control.Call(context.Background(), ts.Getenv("PEERSTATE_CONTROL"), control.Node{}, "nothing", nil, nil)
 					switch {
 					case err == nil || !errors.Is(err, control.ErrNotRunning):
 						return // it answers

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"peerstate/cmd/peerstate/admin"
+	"peerstate/cmd/peerstate/control"
 	"peerstate/cmd/peerstate/settings"
 	"peerstate/cmd/peerstate/terminal"
 )
@@ -107,13 +109,13 @@ func askForStatus(ctx context.Context, s *settings.Settings) (p admin.Page, err 
 		p = answer
 		return nil
 	})
-	if err == nil {
-		return p, nil
+	if _, another := errors.AsType[*control.AnotherError](err); err == nil || another {
+		return p, err
 	}
 	wait, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if admin.Ask(wait, s.AdminListen.Reachable(), "/api/page", &p) == nil && p.Status.Version != "" {
-		return p, nil
+		return p, control.NodeOf(s.CertDir).Another(control.Named(p.Status.Farm, p.Status.Node), s.AdminListen.Reachable())
 	}
 	return p, err // the control socket's reason is the one that an operator can do something about
 }

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"peerstate/certs"
 	"peerstate/cmd/peerstate/terminal"
 )
 
@@ -60,6 +62,37 @@ func TestWhoMayNotUseTheControlSocketAsksTheAdminListener(t *testing.T) {
 	code, text, errs := command(t, "status")
 	if code != exitDone || !strings.Contains(text, "stand-alone") || !strings.Contains(text, "\nready\n") {
 		t.Errorf("exit code %d: %s%s", code, text, errs)
+	}
+}
+
+func TestWhatIsAskedOfAnotherNodesSidecarIsNotDone(t *testing.T) {
+	i := startIssuer(t)
+	ca, err := certs.LoadCA(filepath.Join(i.dir, "ca"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ca.Issue(filepath.Join(i.dir, "web2"), "web2", certs.DefaultNodeLife, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	const says = "answers the node web1 of the farm shop, and the certificates in PEERSTATE_CERT_DIR are of the node web2 of the farm shop; name the settings"
+	t.Setenv("PEERSTATE_CERT_DIR", filepath.Join(i.dir, "web1"))
+	if text, _ := i.does("cert", "status"); !strings.Contains(text, "The nodes of the farm, as the running sidecar knows them") {
+		t.Errorf("its own node's status is\n%s", text)
+	}
+	t.Setenv("PEERSTATE_CERT_DIR", filepath.Join(i.dir, "web2"))
+	t.Setenv("PEERSTATE_ADMIN_LISTEN", i.admin)
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"drain"}, {"forget", "web3"}, {"explain", "5f1d03aa"}, {"cert", "renew"},
+		{"cert", "token", "web3"}, {"cert", "revoke", "web3", "--force"}, {"cert", "unrevoke", "web3"}, {"cert", "rotate-ca"}, {"cert", "rotate-ca", "--status"}} {
+		i.refuses(says, args...)
+	}
+	text, _ := i.does("cert", "status")
+	if !strings.Contains(text, "Warning: the farm's nodes are not shown: at ") || !strings.Contains(text, says) || strings.Contains(text, "The nodes of the farm") || !strings.Contains(text, "node    web2") {
+		t.Errorf("the status of web2's certificate is\n%s", text)
+	}
+	t.Setenv("PEERSTATE_CONTROL", controlFor(t, "absent")) // then the admin listener is asked
+	i.refuses(says, "status")
+	if log := i.log.String(); strings.Contains(log, "drain") || strings.Contains(log, "revoked") || strings.Contains(log, "invit") {
+		t.Errorf("it did something:\n%s", log)
 	}
 }
 

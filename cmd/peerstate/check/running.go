@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"peerstate/certs"
 	"peerstate/cmd/peerstate/control"
 	"peerstate/cmd/peerstate/machine"
 	"peerstate/cmd/peerstate/settings"
@@ -45,15 +44,16 @@ type runningSidecar struct {
 	told          *Insight // nil: it answers on its admin listener only
 }
 
-// findRunning looks for a sidecar that runs with these settings; nil: there is none. It asks at the control socket, and
-// otherwise at the admin listener, which tells less.
+// findRunning looks for a sidecar that runs with these settings; nil: there is none, or another node's, which is a
+// finding. It asks at the control socket, and otherwise at the admin listener, which tells less.
 func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []Finding) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	self := control.NodeOf(s.CertDir)
 	socket, err := s.ControlSocket()
 	if err == nil {
 		told := new(Insight)
-		err = control.Call(ctx, socket, "check", nil, func(line json.RawMessage) {
+		err = control.Call(ctx, socket, self, "check", nil, func(line json.RawMessage) {
 			if err := json.Unmarshal(line, told); err != nil {
 				told = nil // of some other version: as if it had not been asked
 			}
@@ -64,7 +64,13 @@ func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []
 	}
 	var found []Finding
 	status := askAdmin(ctx, s)
+	another, is := errors.AsType[*control.AnotherError](err)
+	if !is && status != nil {
+		another, is = errors.AsType[*control.AnotherError](self.Another(control.Named(status.Farm, status.Node), s.AdminListen.Reachable()))
+	}
 	switch {
+	case is:
+		return nil, []Finding{fault(another.What, control.AnotherRemedy)}
 	case status != nil && errors.Is(err, control.ErrOther): // checkRunning says that it is another version
 	case status != nil && socket != "" && err != nil:
 		found = append(found, warning(fmt.Sprintf("a peerstate answers at PEERSTATE_ADMIN_LISTEN, but not at the control socket: %v", err),
@@ -87,14 +93,6 @@ func findRunning(ctx context.Context, s *settings.Settings) (*runningSidecar, []
 
 // checkRunning looks at what a running sidecar tells of itself.
 func checkRunning(s *settings.Settings, r *runningSidecar, version string) (all []Finding) {
-	self := ""
-	if snap, err := certs.Load(s.CertDir, time.Now()); s.CertDir != "" && err == nil {
-		self = snap.Self().Node
-	}
-	if self != "" && r.node != self {
-		return []Finding{fault(fmt.Sprintf("another node's peerstate runs here (%s), and the certificate is %s's", r.node, self),
-			"stop that one, or give this node ports and a PEERSTATE_CONTROL of its own")}
-	}
 	all = append(all, good("a peerstate %s runs here (node %s), so its ports are in use", r.version, r.node))
 	if r.version != version {
 		all = append(all, warning(fmt.Sprintf("this program is version %s, the one that runs is %s", version, r.version), "restart it to have the other version run"))

@@ -4,7 +4,7 @@
 //
 // What travels is HTTP, because it brings requests, errors and streams of progress with it. A command
 // posts to a path, and reads lines of JSON until the end: any number of progress lines, and one that
-// says how it ended.
+// says how it ended. It says for which node it is meant ([Node]), and a sidecar that is another one does nothing.
 package control
 
 import (
@@ -41,11 +41,18 @@ type Server struct {
 	http http.Server
 }
 
-// NewServer makes a server for commands by name.
-func NewServer(commands map[string]Handler, log *slog.Logger) *Server {
+// NewServer makes a server for commands by name. self says which node this is.
+func NewServer(self func() Node, commands map[string]Handler, log *slog.Logger) *Server {
 	mux := http.NewServeMux()
 	for name, do := range commands {
-		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { serve(w, r, do) })
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) {
+			if me := self(); nodeFrom(r.Header).Another(me, "") != nil {
+				w.WriteHeader(http.StatusMisdirectedRequest)
+				_ = json.NewEncoder(w).Encode(me) // a caller that is gone is no event
+				return
+			}
+			serve(w, r, do)
+		})
 	}
 	return &Server{http: http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 64 << 10,
@@ -102,9 +109,9 @@ var ErrOther = errors.New("the running sidecar does not know the command")
 // ErrForeign says that the control socket, or its directory, may have been made by somebody else.
 var ErrForeign = errors.New("the control socket may be somebody else's")
 
-// Call has the sidecar at a control socket carry out a command. progress is called with each report.
-// An error of the command itself comes back as its text.
-func Call(ctx context.Context, socket, command string, args url.Values, progress func(json.RawMessage)) error {
+// Call has the sidecar at a control socket carry out a command, if it is the node that the command is for ([AnotherError]; a
+// sidecar of an older release does not look). progress is called with each report. An error of the command itself comes back as its text.
+func Call(ctx context.Context, socket string, whose Node, command string, args url.Values, progress func(json.RawMessage)) error {
 	if err := trusted(socket, os.Geteuid()); err != nil {
 		return err
 	}
@@ -116,6 +123,7 @@ func Call(ctx context.Context, socket, command string, args url.Values, progress
 	if err != nil {
 		return err
 	}
+	whose.put(r.Header)
 	answer, err := client.Do(r)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -126,6 +134,16 @@ func Call(ctx context.Context, socket, command string, args url.Values, progress
 		return err
 	}
 	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusMisdirectedRequest {
+		var it Node
+		if err := json.NewDecoder(io.LimitReader(answer.Body, maxLine)).Decode(&it); err != nil {
+			return fmt.Errorf("read which node the sidecar is: %w", err)
+		}
+		if err := whose.Another(it, socket); err != nil {
+			return err
+		}
+		return fmt.Errorf("the sidecar at %s says that it is another one than %s, and that it is %s", socket, whose, it)
+	}
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("%w %q (%s): it is of another version; restart it, or use the program that it runs", ErrOther, command, answer.Status)
 	}

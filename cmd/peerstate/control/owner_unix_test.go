@@ -47,7 +47,7 @@ func TestAPlaceThatOthersCanUseIsNotUsed(t *testing.T) {
 				err = l.Close()
 				t.Error("the socket was opened")
 			}
-			for does, err := range map[string]error{"serve": err, "check": Check(socket), "a command": Call(t.Context(), socket, "count", nil, nil)} {
+			for does, err := range map[string]error{"serve": err, "check": Check(socket), "a command": Call(t.Context(), socket, Node{}, "count", nil, nil)} {
 				if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%s says %v, without %q", does, err, c.says)
 				}
