@@ -157,8 +157,8 @@ func (o ordeal) run(t *testing.T, r, errs *rand.Rand, d *memory) (after *memory,
 		}
 		after, stopped = d.kill(), true
 	}
-	if s := j.Stats(); s.Unsynced != 0 || d.opened != 0 || len(j.later.changes) != 0 || len(j.later.order) != 0 {
-		t.Fatalf("after the stop: %+v, %d files open, %d changes wait for others", s, d.opened, len(j.later.changes))
+	if s := j.Stats(); s.Unsynced != 0 || d.opened != 0 || len(j.later) != 0 {
+		t.Fatalf("after the stop: %+v, %d files open, %d changes wait for others", s, d.opened, len(j.later))
 	}
 	return after, stopped
 }

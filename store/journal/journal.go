@@ -124,7 +124,7 @@ func (j *Journal) Delete(key string) Mark { return j.change(key, change{deleted:
 func (j *Journal) change(key string, c change) Mark {
 	if j.laters.Load() > 0 {
 		j.mu.Lock()
-		j.later.forget(key)
+		delete(j.later, key)
 		j.mu.Unlock()
 	}
 	number, first := j.gather(key, c, j.closing.Load())

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // wanderer is a value that moves between two keys, and leaves a note, or nothing.
@@ -94,4 +95,28 @@ func TestAValueThatMovesIsUnderOneOfItsKeysAtAnyTime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A session that goes to and fro all the time is always waiting for its next copy to be on disk. Nobody has to wait for it.
+func TestAChangeThatWaitsDoesNotKeepOthersWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemory()
+		o := options()
+		o.Every = 10 * time.Millisecond
+		j, _ := start(t, d, o)
+		defer stop(t, j)
+		j.Set("old", nil, []byte("cart"))
+		mustWait(t, j, j.Set("restless", nil, []byte("cart")))
+		d.set(func() { d.hang = 5 * time.Millisecond })
+		goes := func() { j.SetAfter(j.Set("restless copy", nil, []byte("cart")), "restless", []byte("gone"), nil) }
+		goes()
+		j.DeleteAfter(j.Set("new", nil, []byte("cart")), "old")
+		for range 20 { // two rounds, and the forcing of a third
+			time.Sleep(2 * time.Millisecond)
+			goes()
+		}
+		if all := load(t, d.powerCut(rand.New(rand.NewPCG(1, 1)))); all["old"] != "" || all["new"] != "cart" || all["restless"] != "cart" {
+			t.Errorf("after 40 ms there is %q", all)
+		}
+	})
 }
