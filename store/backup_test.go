@@ -472,20 +472,31 @@ func TestABackupOlderThanWhatWentOnFromHereIsNotPromotedAfterACrash(t *testing.T
 }
 
 func TestAKeeperThatRefusesWhatHasMovedSinceIsSentOtherSessions(t *testing.T) {
-	inKeeping(t, 1, []string{"a", "b"}, func(t *testing.T, k *keeping) {
-		a, b := k.nodes[0], k.nodes[1]
-		a.write("k", "old")
-		late, err := a.Outbox(Peer{"b", 2}).Take(t.Context(), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.get("k") // before its copy has come there
-		b.write("k", "new")
-		k.bring(a, b, late[0])
-		a.write("other", "cart")
-		k.deliver(all)
-		k.mustBeSafe(t)
-	})
+	for _, when := range []string{aReceipt, ""} { // while it moves, and when it has moved
+		inKeeping(t, 1, []string{"a", "b"}, func(t *testing.T, k *keeping) {
+			a, b := k.nodes[0], k.nodes[1]
+			a.write("k", "old")
+			late, err := a.Outbox(Peer{"b", 2}).Take(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.on(func(m message) bool {
+				if m.kind == when {
+					k.bring(a, b, late[0])
+				}
+				return true
+			})
+			b.get("k")
+			synctest.Wait()
+			b.write("k", "new")
+			if when == "" {
+				k.bring(a, b, late[0])
+			}
+			a.write("other", "cart")
+			k.deliver(all)
+			k.mustBeSafe(t)
+		})
+	}
 }
 
 // A process that stood still serves nothing before it has been compared with the others.

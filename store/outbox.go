@@ -263,16 +263,17 @@ func (p *Parcel) Kept() {
 // Lacking says that the keeper has not got the body that it should have: all of the record is sent.
 func (p *Parcel) Lacking() { p.report(func(a *copyAt) { a.stamp = 0 }) }
 
-// Refused says that the keeper does not take it. Another one is chosen. What has gone on meanwhile says nothing of the keeper:
-// most likely it is the new holder.
+// Refused says that the keeper does not take it. Another one is chosen. What has gone on meanwhile, or is just going, says nothing of
+// the keeper: most likely it is the new holder.
 func (p *Parcel) Refused() {
 	p.report(func(a *copyAt) {
 		if a.wanted = false; p.Kind == ParcelBury {
 			a.stamp = p.Record.Stamp // it has a later session of that key, and need not know, or remembers no more for this node
 			return
 		}
-		o := p.item.out
-		o.fullUntil.Store(o.store.clock.now().mono + fullFor)
+		if o := p.item.out; p.item.session.state == held {
+			o.fullUntil.Store(o.store.clock.now().mono + fullFor)
+		}
 	})
 }
 
