@@ -25,12 +25,14 @@ func (r remnant) suspected() bool { return r.cookie == NoCookie }
 // deletes what is left. One that has moved on to another node by then stays there, locked, until its time is over there: that
 // is no later than here, unless the application has made the session's timeout shorter.
 type remnants struct {
-	store   *Store
-	ctx     context.Context // of what is under way with the old server
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	dropped atomic.Uint64
-	orphans orphans
+	store *Store
+	// What goes on with the old server, by what a stop waits for: deletions not at all, as they are tried once more; sessions
+	// that are being taken over for remnantsLast; and those that are given back then, once more as long.
+	deleting, taking, giving context.Context
+	stop                     [3]context.CancelFunc // of each
+	running                  sync.WaitGroup
+	dropped                  atomic.Uint64
+	orphans                  orphans
 
 	mu   sync.Mutex
 	over bool // nothing is started any more
@@ -48,13 +50,15 @@ const (
 	// remnantsAgain is the pause before another try, and remnantsGather how long some are gathered, for one force of the journal.
 	remnantsAgain  = time.Second
 	remnantsGather = 20 * time.Millisecond
-	// remnantsLast is how long the last try takes at most, when the store is closed.
+	// remnantsLast is how long each of the last things takes at most, when the store is closed.
 	remnantsLast = 2 * time.Second
 )
 
 func newRemnants(st *Store) *remnants {
-	ctx, cancel := context.WithCancel(context.Background())
-	m := &remnants{store: st, ctx: ctx, cancel: cancel, by: map[string]remnant{}, more: make(chan struct{}, 1)}
+	m := &remnants{store: st, by: map[string]remnant{}, more: make(chan struct{}, 1)}
+	for i, ctx := range []*context.Context{&m.deleting, &m.taking, &m.giving} {
+		*ctx, m.stop[i] = context.WithCancel(context.Background())
+	}
 	m.start(m.run)
 	return m
 }
@@ -91,7 +95,7 @@ func (m *remnants) suspect(s *session) {
 	}
 }
 
-// start has f run, which ends with m.ctx. It is false if the store is closed.
+// start has f run, which ends with m.deleting, m.taking or m.giving. It is false if the store is closed.
 func (m *remnants) start(f func()) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -129,7 +133,7 @@ func (m *remnants) run() {
 	defer pause.Stop()
 	for {
 		select {
-		case <-m.ctx.Done():
+		case <-m.deleting.Done():
 			return
 		case <-m.more:
 		case <-pause.C:
@@ -137,23 +141,36 @@ func (m *remnants) run() {
 		t := time.NewTimer(remnantsGather)
 		select {
 		case <-t.C:
-		case <-m.ctx.Done():
+		case <-m.deleting.Done():
 		}
 		t.Stop()
-		m.round(m.ctx)
+		m.round(m.deleting)
 		if m.count() > 0 {
 			pause.Reset(remnantsAgain)
 		}
 	}
 }
 
-// close tries once more, ends what is under way and waits for it. It gives how many remnants are left.
+// ending: nothing is taken over any more, as the store is being closed.
+func (m *remnants) ending() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.over
+}
+
+// close ends what is under way and waits for it: what is being taken over is given back, or would be locked at the old server until
+// somebody breaks the lock. Then it tries once more to delete remnants, and gives how many are left.
 func (m *remnants) close() int {
 	m.mu.Lock()
 	m.over = true
 	m.mu.Unlock()
-	m.cancel()
+	for i, stop := range m.stop {
+		defer time.AfterFunc(time.Duration(i)*remnantsLast, stop).Stop()
+	}
 	m.running.Wait()
+	for _, stop := range m.stop {
+		stop()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), remnantsLast)
 	defer cancel()
 	m.mu.Lock()

@@ -2,19 +2,26 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
 // take takes a session over that a page wants to read, and ends the inquiry with what came of that.
 func (st *Store) take(sh *shard, q *inquiry) {
-	ctx := st.remnants.ctx
+	ctx := st.remnants.taking
 	v := Verdict{Outcome: NotKnown}
 	a, bytes, begun, err := st.lockUpstream(ctx, q)
 	if a.Status != Full {
 		defer st.GiveBack(bytes)
 	}
 	switch {
+	case errors.Is(err, ErrOutsized):
+		if st.lines.Allow() {
+			st.log.Error("the old state server has a session that is larger than this node takes (PEERSTATE_MAX_BODY); it stays there, and its pages wait until that is raised",
+				"session", KeyHash(q.session.key), "bytes", bytes)
+		}
+		st.giveBack(q.session.key, &a, begun)
 	case err != nil:
 	case a.Status == OK:
 		stored, full := st.takeIn(sh, q, &a, bytes, begun)
@@ -27,10 +34,10 @@ func (st *Store) take(sh *shard, q *inquiry) {
 		if full {
 			st.Refuse(RefusedHandover, int64(len(a.Body)))
 		}
-		st.giveBack(ctx, q.session.key, &a, begun)
+		st.giveBack(q.session.key, &a, begun)
 	case a.Status == Full:
 		st.Refuse(RefusedHandover, bytes)
-		st.giveBack(ctx, q.session.key, &a, begun)
+		st.giveBack(q.session.key, &a, begun)
 	case a.Status == NotFound:
 		sh.mu.Lock()
 		q.sought = true
@@ -49,7 +56,8 @@ func (st *Store) take(sh *shard, q *inquiry) {
 // not raise Session_Start. Nobody has put anything into it yet. If this ends halfway, or another page creates it meanwhile,
 // which the old server then keeps, or there was no memory for what it has, the next page makes it anew. Only if the old
 // server does not hear of the deletion, or its answer to the lock was lost, is nobody told any more, as with its own client.
-func (st *Store) giveBack(ctx context.Context, key string, a *Answer, begun int64) {
+func (st *Store) giveBack(key string, a *Answer, begun int64) {
+	ctx := st.remnants.giving
 	op := Release
 	if a.Init {
 		op = Delete
@@ -85,7 +93,7 @@ func (st *Store) lockUpstream(ctx context.Context, q *inquiry) (a Answer, bytes,
 		defer cancel()
 		r := &Request{Op: Acquire, Key: []byte(key), Cookie: NoCookie}
 		a, err = st.upstream.Do(ctx, r)
-		if bytes = r.Counted; err != nil {
+		if bytes = r.Counted; err != nil && !errors.Is(err, ErrOutsized) {
 			st.remnants.orphans.note(key, begun, st.clock.now().mono)
 			st.log.Debug("the old state server has not answered", "session", KeyHash(key), "error", err)
 		}
@@ -138,7 +146,7 @@ func (st *Store) takeIn(sh *shard, q *inquiry, a *Answer, counted, begun int64) 
 		st.remnants.add(s.key, remnant{cookie: a.Cookie}) // it has come from another node meanwhile
 		return true, false
 	}
-	if now.mono-begun > takeInMost || !st.sureAt(now) || st.leaving.Load() {
+	if now.mono-begun > takeInMost || !st.sureAt(now) || st.leaving.Load() || st.remnants.ending() {
 		return false, false // the process has stood still, and another node may have broken the lock since; or it takes nothing in any more
 	}
 	if s.state != absent || s.deleted != 0 || sh.backup(s.key, now.mono) != nil {

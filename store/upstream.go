@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -19,9 +20,12 @@ type Upstream interface {
 	// Do has it carry out a request and gives its answer. An error says that there was none: the request may or may not
 	// have been carried out. Nobody else has the answer's body. As many bytes of it as r.Counted then says are counted by
 	// Store.Reserve, until GiveBack. Full: it was carried out, and the answer is right, but there was no memory for its
-	// body of so many bytes, of which none are counted. It may be called concurrently.
+	// body of so many bytes, of which none are counted; with ErrOutsized there never will be. It may be called concurrently.
 	Do(ctx context.Context, r *Request) (Answer, error)
 }
+
+// ErrOutsized says that an answer of the old server is larger than a session may be here.
+var ErrOutsized = errors.New("a session that is larger than this node takes")
 
 // upstreamTime is how long the old server may take for one answer: as long as ASP.NET would wait. Taking a session over goes
 // on for so long, whatever became of the request that caused it.

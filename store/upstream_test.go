@@ -23,11 +23,12 @@ type oldServer struct {
 
 // fate is what becomes of a request.
 type fate struct {
-	takes  time.Duration // before it is carried out
-	lost   bool          // it never arrives
-	silent bool          // its answer does not
-	full   bool          // there is no memory for its answer's body
-	counts bool          // its answer's body is counted
+	takes    time.Duration // before it is carried out
+	lost     bool          // it never arrives
+	silent   bool          // its answer does not
+	full     bool          // there is no memory for its answer's body
+	outsized bool          // that is larger than is taken
+	counts   bool          // its answer's body is counted
 }
 
 func newOld(t *testing.T) *oldServer {
@@ -58,8 +59,11 @@ func (o *oldServer) Do(ctx context.Context, r *Request) (Answer, error) {
 	if f.silent {
 		return Answer{}, errLost
 	}
-	if f.full && a.Body != nil {
+	if (f.full || f.outsized) && a.Body != nil {
 		a.Status, a.Body, r.Counted = Full, nil, int64(len(a.Body))
+		if f.outsized {
+			return a, ErrOutsized
+		}
 	}
 	if f.counts && a.Body != nil {
 		r.Counted = int64(len(a.Body))

@@ -123,7 +123,7 @@ func TestWhatIsNoAnswerIsAnError(t *testing.T) {
 		{Answer: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
 		{Answer: "HTTP/1.1 200 OK\r\nTimeout: 525601\r\nContent-Length: 0\r\n\r\n"},
 		{Answer: "HTTP/1.1 423 Locked\r\nLockCookie: 9999999999\r\nLockAge: 1\r\nContent-Length: 0\r\n\r\n"},
-		{Answer: "HTTP/1.1 200 OK\r\nTimeout: 20\r\nContent-Length: 2000000\r\n\r\n"},
+		{Answer: "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n"},
 		{Answer: "hello\r\n"},
 	} {
 		s.On(func(store.Op) aspnetstate.Fate { return f })
@@ -163,11 +163,20 @@ func TestASessionForWhichThereIsNoMemoryIsLockedAllTheSame(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	const size = 100_000
+	lockedAllTheSame(t, s, c, 100_000, nil)
+}
+
+func TestASessionThatIsTooLargeIsLockedAllTheSame(t *testing.T) {
+	s, c := start(t)
+	lockedAllTheSame(t, s, c, 2_000_000, store.ErrOutsized)
+}
+
+func lockedAllTheSame(t *testing.T, s *aspnetstate.Server, c *Client, size int64, want error) {
+	t.Helper()
 	s.Do(store.Request{Op: store.Put, Key: []byte(key), Cookie: store.NoCookie, Timeout: 33, Flags: 1, Body: make([]byte, size)})
 	r := store.Request{Op: store.Acquire, Key: []byte(key), Cookie: store.NoCookie}
 	a, err := c.Do(t.Context(), &r)
-	if err != nil || a.Status != store.Full || a.Cookie != 2 || !a.Init || a.Timeout != 33 || a.Body != nil || r.Counted != size {
+	if !errors.Is(err, want) || a.Status != store.Full || a.Cookie != 2 || !a.Init || a.Timeout != 33 || a.Body != nil || r.Counted != size {
 		t.Errorf("%+v, %d bytes, %v", a, r.Counted, err)
 	}
 	if _, err := c.Failing(); err != nil {

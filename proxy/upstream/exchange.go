@@ -12,7 +12,7 @@ import (
 )
 
 // Do has the server carry out a request, and gives its answer. After an error, it may or may not have done so. Full: it has, and there is
-// no memory for the body of its answer.
+// no memory for the body of its answer, or, with store.ErrOutsized, that is too large.
 func (c *Client) Do(ctx context.Context, r *store.Request) (store.Answer, error) {
 	a, err := c.do(ctx, r)
 	c.counts.add(r.Op, a.Status, err)
@@ -31,7 +31,8 @@ func (c *Client) do(ctx context.Context, r *store.Request) (store.Answer, error)
 	got, err := conn.Exchange(ctx, r.Op == store.Head, head(r), r.Body)
 	// If ctx has ended just now, what interrupts the connection for it may do so only when the next request is under way.
 	c.put(conn, err != nil || ctx.Err() != nil)
-	full := errors.Is(err, wire.ErrNoRoom)
+	large := errors.Is(err, wire.ErrTooLarge)
+	full := large || errors.Is(err, wire.ErrNoRoom)
 	var a store.Answer
 	if err == nil || full {
 		a, err = understand(r.Op, got)
@@ -40,6 +41,9 @@ func (c *Client) do(ctx context.Context, r *store.Request) (store.Answer, error)
 	switch {
 	case err == nil && full && a.Status == store.OK:
 		a.Status, r.Counted = store.Full, got.Length
+		if large {
+			return a, store.ErrOutsized
+		}
 	case err == nil && a.Body != nil:
 		r.Counted = got.Counted
 	case got != nil && got.Counted != 0:

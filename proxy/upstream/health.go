@@ -115,10 +115,10 @@ type counts [store.Ops][Failed + 1]atomic.Uint64
 
 func (n *counts) add(op store.Op, status store.Status, err error) {
 	switch {
-	case err != nil:
-		status = Failed
 	case status == store.Full:
 		status = store.OK // the server has done what it was asked for
+	case err != nil:
+		status = Failed
 	}
 	n[op][status].Add(1)
 }

@@ -65,8 +65,8 @@ func (c *Conn) Send(ctx context.Context, request ...[]byte) error {
 }
 
 // Exchange sends a request, given in pieces, and reads its answer. noBody says that it has no body, whatever its head
-// says: that of a HEAD. The memory for an answer grows as its bytes come. ctx limits the time. With ErrNoRoom the answer is
-// there without its body.
+// says: that of a HEAD. The memory for an answer grows as its bytes come. ctx limits the time. With ErrNoRoom and ErrTooLarge the
+// answer is there without its body.
 func (c *Conn) Exchange(ctx context.Context, noBody bool, request ...[]byte) (*Answer, error) {
 	if err := c.Send(ctx, request...); err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (c *Conn) Exchange(ctx context.Context, noBody bool, request ...[]byte) (*A
 			c.room.GiveBack(r.counted)
 		}
 		r.answer.Body = nil
-		if errors.Is(err, ErrNoRoom) {
+		if errors.Is(err, ErrNoRoom) || errors.Is(err, ErrTooLarge) {
 			return &r.answer, err
 		}
 		return nil, err

@@ -64,6 +64,18 @@ func TestWhatIsNoWholeAnswerIsAnError(t *testing.T) {
 	}
 }
 
+// Whoever asked for a lock has to know it, so that he can end it.
+func TestOfAnAnswerThatIsTooLargeThereIsTheHead(t *testing.T) {
+	a, err := answering(t, "200 OK\r\nLockCookie: 3\r\nContent-Length: 101\r\n\r\n"+strings.Repeat("x", 101), 1000).
+		Exchange(t.Context(), false, []byte("GET a HTTP/1.1\r\n\r\n"))
+	if !errors.Is(err, ErrTooLarge) {
+		t.Fatal(err)
+	}
+	if n, _ := a.Number("LockCookie"); n != 3 || a.Status != 200 || a.Length != 101 || a.Body != nil || a.Counted != 0 {
+		t.Errorf("%+v", a)
+	}
+}
+
 // shelf is room for so many bytes.
 type shelf struct{ most, used, peak int64 }
 
