@@ -1,6 +1,7 @@
 package private
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -90,18 +91,43 @@ func Trusted(dir string) error {
 	if err != nil {
 		return fmt.Errorf("find out to whom %s belongs: %w", dir, err)
 	}
-	owner, _, err := d.Owner()
+	who, err := stranger(d)
 	if err != nil {
 		return fmt.Errorf("find out to whom %s belongs: %w", dir, err)
 	}
-	user, err := windows.GetCurrentProcessToken().GetTokenUser()
-	if err != nil {
-		return fmt.Errorf("find out the current user: %w", err)
-	}
-	if owner.Equals(user.User.Sid) || mayOwn(owner) {
+	if who == "" {
 		return nil
 	}
-	return fmt.Errorf("%s belongs to %s, who could read and write what the service keeps there: move it away, and try again", dir, nameOf(owner))
+	return fmt.Errorf("%s belongs to %s, who could read and write what the service keeps there: move it away, and try again", dir, who)
+}
+
+// StrangersPipe names whoever has made the named pipe that a handle is connected to; "" if it is the current user, SYSTEM, the
+// administrators or the service. Every user can make a pipe of any name that is free, and then is who answers there.
+func StrangersPipe(connected windows.Handle) (who string, err error) {
+	d, err := windows.GetSecurityInfo(connected, windows.SE_KERNEL_OBJECT, windows.OWNER_SECURITY_INFORMATION)
+	if err != nil {
+		return "", fmt.Errorf("find out who has made the pipe: %w", err)
+	}
+	return stranger(d)
+}
+
+// stranger names the owner of something; "" if it is the current user, or may be the owner of what the service uses.
+func stranger(d *windows.SECURITY_DESCRIPTOR) (who string, err error) {
+	owner, _, err := d.Owner()
+	if err != nil {
+		return "", fmt.Errorf("read the owner: %w", err)
+	}
+	if owner == nil {
+		return "", errors.New("read the owner: there is none")
+	}
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return "", fmt.Errorf("find out the current user: %w", err)
+	}
+	if owner.Equals(user.User.Sid) || mayOwn(owner) {
+		return "", nil
+	}
+	return nameOf(owner), nil
 }
 
 func mayOwn(owner *windows.SID) bool {

@@ -59,3 +59,27 @@ func TestOnlyWhoAdministersTheMachineMayOwnTheServicesDirectory(t *testing.T) {
 		}
 	}
 }
+
+func TestAStrangerIsWhoeverIsNotTheUserAndDoesNotAdministerTheMachine(t *testing.T) {
+	user, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sid, trusted := range map[string]bool{user.User.Sid.String(): true, "S-1-5-18": true, "S-1-5-32-544": true, ServiceSID: true, "S-1-5-32-545": false, "S-1-5-20": false} {
+		d, err := windows.SecurityDescriptorFromString("O:" + sid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		who, err := stranger(d)
+		if err != nil || (who == "") != trusted {
+			t.Errorf("of %s it says %q, %v", sid, who, err)
+		}
+	}
+	nobody, err := windows.SecurityDescriptorFromString("D:(A;;GA;;;WD)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who, err := stranger(nobody); err == nil {
+		t.Errorf("the owner of what has none is %q", who)
+	}
+}

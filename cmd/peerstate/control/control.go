@@ -126,6 +126,8 @@ func Call(ctx context.Context, socket string, whose Node, command string, args u
 	whose.put(r.Header)
 	answer, err := client.Do(r)
 	switch {
+	case errors.Is(err, ErrForeign):
+		return errors.Unwrap(err) // of the request's URL, which says nothing here
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the control socket %s belongs to another account: use that one, or an administrator's", socket)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
