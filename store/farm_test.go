@@ -15,12 +15,51 @@ import (
 // has for each thing that comes over the wire. A hook may pause, delay or lose each of them.
 type network struct {
 	nodes []*node
-	wg    sync.WaitGroup
+	wg    group
 
 	mu   sync.Mutex
 	hook func(message) bool // false: it is lost
 	cut  map[[2]string]bool
 	sent []message // all that was sent so far, lost or not
+}
+
+// group is a sync.WaitGroup whose first Go may come at any time, also while others find that there is nothing to wait for.
+type group struct {
+	mu   sync.Mutex
+	n    int
+	none chan struct{} // closed when there are none
+}
+
+func (g *group) Go(do func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n++; g.n == 1 {
+		g.none = make(chan struct{})
+	}
+	go func() {
+		defer g.done()
+		do()
+	}()
+}
+
+func (g *group) done() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.n--; g.n == 0 {
+		close(g.none)
+	}
+}
+
+func (g *group) Wait() {
+	for {
+		g.mu.Lock()
+		n, none := g.n, g.none
+		g.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		<-none
+	}
 }
 
 // node is one of the stores, and its view of the others.

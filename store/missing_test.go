@@ -291,7 +291,9 @@ func TestThoseWhoWaitedForASessionAreServedBeforeItMovesOn(t *testing.T) {
 		net := farm(t, "a", "b", "c")
 		a, b, c := net.nodes[0], net.nodes[1], net.nodes[2]
 		a.put("k", "one", NoCookie)
-		var wg sync.WaitGroup
+		var wg group
+		all := make(chan struct{}) // closed when all have asked
+		asked := sync.OnceFunc(func() { close(all) })
 		net.on(func(m message) bool {
 			switch {
 			case m.kind == aRecord && m.to == "b":
@@ -300,12 +302,14 @@ func TestThoseWhoWaitedForASessionAreServedBeforeItMovesOn(t *testing.T) {
 				for range 20 { // whoever comes first
 					wg.Go(func() { mustBe(t, "get at c", c.get("k"), OK, "one") })
 				}
+				asked()
 			}
 			return true
 		})
 		for range 50 {
 			wg.Go(func() { mustBe(t, "get at b", b.get("k"), OK, "one") })
 		}
+		<-all
 		wg.Wait()
 		net.mustHold(t, "k", "c")
 		if n := net.count(aQuestion, "b"); n != 2 {
