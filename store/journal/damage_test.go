@@ -364,7 +364,7 @@ func TestOnAFullDiskTheJournalsOwnGarbageIsRemoved(t *testing.T) {
 		blocked := errors.New("not now")
 		d.set(func() {
 			d.fail = func(op, _ string) error {
-				if op == "read" { // so that nothing is tidied up before the disk is full
+				if op == "remove" { // so that nothing is tidied up before the disk is full
 					return blocked
 				}
 				return nil

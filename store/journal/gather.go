@@ -63,10 +63,14 @@ func (g *gathering) begin(number uint64) {
 	}
 }
 
+func (g *gathering) of(key string) *stripe {
+	return &g.stripes[maphash.String(g.seed, key)%uint64(len(g.stripes))]
+}
+
 // gather takes up a change, unless it comes too late, and tells the number of its flight, and whether it is the first that the
 // writer need be told of.
 func (g *gathering) gather(key string, c change, late bool) (number uint64, first bool) {
-	s := &g.stripes[maphash.String(g.seed, key)%uint64(len(g.stripes))]
+	s := g.of(key)
 	s.mu.Lock()
 	number = s.number
 	if !late {
@@ -88,6 +92,17 @@ func (s *stripe) put(key string, c change) {
 	}
 	s.changes[key] = c
 	s.bytes += c.size(key)
+}
+
+// deleteAgain is a deletion that the disk has lost, while it may have older values of the key, unless the key has changed since.
+func (g *gathering) deleteAgain(key string) {
+	s := g.of(key)
+	s.mu.Lock()
+	if _, ok := s.changes[key]; !ok {
+		s.put(key, change{deleted: true})
+	}
+	s.mu.Unlock()
+	g.pending.Store(true)
 }
 
 // take gives a flight the changes that there are. What comes from now on is for the next one.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -420,6 +421,39 @@ func TestWhatTheDiskLosesWhileWeRunIsAskedForAgain(t *testing.T) {
 		}
 		if all := load(t, d); all["kept7"] != "from memory kept7" || len(all) != 2 {
 			t.Errorf("loaded %d, %q", len(all), all["kept7"])
+		}
+	})
+}
+
+// A deletion that the disk loses is written again, as long as an older value is on disk: else that would be back after a restart.
+func TestADeletionThatTheDiskLosesIsMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newMemory()
+		o := options()
+		o.sizes.slack = 0
+		j, _ := start(t, d, o)
+		mustWait(t, j, j.Set("gone", nil, make([]byte, 100)))
+		mustWait(t, j, j.Set("kept", nil, make([]byte, 2<<10))) // fills the first file, which nothing is moved out of
+		mustWait(t, j, j.Delete("gone"))
+		damaged := 0
+		d.set(func() {
+			for _, c := range d.files {
+				if at := bytes.Index(c.data, appendRecord(nil, 0, deletionKind, 0, "gone")[:4]); at >= 0 {
+					c.data[at+headerSize] ^= 4
+					damaged++
+				}
+			}
+		})
+		if damaged != 1 {
+			t.Fatalf("%d deletions found", damaged)
+		}
+		for range 100 {
+			mustWait(t, j, j.Set("other", nil, make([]byte, 500)))
+		}
+		d = d.kill()
+		stop(t, j)
+		if all := load(t, d); len(all) != 2 {
+			t.Errorf("loaded %d, %v", len(all), slices.Sorted(maps.Keys(all)))
 		}
 	})
 }

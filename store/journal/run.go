@@ -67,12 +67,13 @@ func (j *Journal) write() {
 	now := time.Now()
 	f := j.depart(now)
 	j.arrive(f, j.w.round(f.changes, now))
-	lost := j.w.takeLost()
-	if j.options.Lost == nil {
-		return
-	}
-	for _, key := range lost {
-		j.options.Lost(key)
+	for _, l := range j.w.takeLost() {
+		switch {
+		case l.deleted:
+			j.deleteAgain(l.key)
+		case j.options.Lost != nil:
+			j.options.Lost(l.key)
+		}
 	}
 }
 

@@ -8,15 +8,15 @@ import (
 
 // segment is one file of records. Only the newest is written to, and only by the process that made it.
 type segment struct {
-	id       uint64 // also its name
-	salt     uint32
-	file     file     // nil: it is not written to any more
-	size     int64    // forced to disk
-	written  int64    // given to the disk; what stands behind size is not counted
-	live     int64    // bytes of records that the index points to
-	suspects []*entry // records that a failed write may have left behind size
-	damaged  bool     // when the journal was opened
-	tidied   bool     // what is in force is being moved elsewhere, and then the file is removed
+	id      uint64 // also its name
+	salt    uint32
+	file    file  // nil: it is not written to any more
+	size    int64 // forced to disk
+	written int64 // given to the disk; what stands behind size is not counted
+	live    int64 // bytes of records that the index points to
+	values  []ref // whose values are in it, in force or not, once for each; also what a failed write may have left behind size
+	damaged bool  // when the journal was opened
+	tidied  bool  // what is in force is being moved elsewhere, and then the file is removed
 }
 
 const suffix = ".records"
@@ -48,13 +48,22 @@ type entry struct {
 	in      uint32 // number of the segment that has it; 0: none
 	size    uint32 // of the record
 	stale   uint32 // other values of the key that are on disk, older ones and copies
-	deleted bool   // it is a deletion, which stays while stale is not 0
-	doubted bool   // a failed write may have left a value that is newer
+	ref     ref
+	deleted bool // it is a deletion, which stays while stale is not 0
+	doubted bool // a failed write may have left a value that is newer
 }
+
+// ref is the number of an entry. A segment has many, and the collector need not look at numbers.
+type ref uint32
+
+// together is how many entries are allocated at a time.
+const together = 1 << 8
 
 // index says where the newest record of each key is.
 type index struct {
 	entries  map[string]*entry
+	blocks   []*[together]entry // where the entries are
+	free     []ref              // of those that are not in use
 	segments map[uint32]*segment
 	number   uint32 // of the newest segment
 	total    int64  // bytes of all segments
@@ -78,14 +87,34 @@ func (x *index) add(s *segment) uint32 {
 func (x *index) entry(key string) *entry {
 	e := x.entries[key]
 	if e == nil {
-		e = &entry{key: key, deleted: true}
+		e = x.unused()
+		e.key, e.deleted = key, true
 		x.entries[key] = e
 	}
 	return e
 }
 
+func (x *index) unused() *entry {
+	if len(x.free) == 0 {
+		x.blocks = append(x.blocks, new([together]entry))
+		for i := range ref(together) {
+			x.free = append(x.free, ref(len(x.blocks)*together-1)-i)
+		}
+	}
+	r := x.free[len(x.free)-1]
+	x.free = x.free[:len(x.free)-1]
+	e := x.by(r)
+	e.ref = r
+	return e
+}
+
+func (x *index) by(r ref) *entry { return &x.blocks[r/together][r%together] }
+
 // record takes up a record that is on disk.
 func (x *index) record(e *entry, k kind, seq uint64, in uint32, size int64) {
+	if k == valueKind {
+		x.stands(e, in)
+	}
 	if seq <= e.seq { // an older one, or a copy
 		if k == valueKind {
 			e.stale++
@@ -108,7 +137,14 @@ func (x *index) move(e *entry, in uint32) {
 	x.segments[in].live += size
 	if e.in = in; !e.deleted {
 		e.stale++
+		x.stands(e, in)
 	}
+}
+
+// stands notes that a value of the entry is in a segment.
+func (x *index) stands(e *entry, in uint32) {
+	s := x.segments[in]
+	s.values = append(s.values, e.ref)
 }
 
 // leave: the entry's record is not the newest any more.
@@ -138,24 +174,8 @@ func (x *index) settle(e *entry) {
 	if e.deleted && e.stale == 0 {
 		x.leave(e)
 		delete(x.entries, e.key)
+		r := e.ref
+		*e = entry{}
+		x.free = append(x.free, r)
 	}
-}
-
-// lose: the disk does not have the entry's record any more.
-func (x *index) lose(e *entry) {
-	x.leave(e)
-	x.unstale(e)
-}
-
-// drop forgets a segment that is not on disk any more.
-func (x *index) drop(t *tidied) {
-	s := x.segments[t.number]
-	for _, e := range t.values {
-		x.unstale(e)
-	}
-	for _, e := range s.suspects {
-		x.unstale(e)
-	}
-	x.total -= s.size
-	delete(x.segments, t.number)
 }

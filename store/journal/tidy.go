@@ -9,23 +9,24 @@ import (
 // tidier moves what is still in force out of the segments that have the least of it, a part in each round so that no
 // round takes long, and removes them.
 type tidier struct {
-	now    *tidied // being moved; nil: none
+	now    uint32 // number of the segment that is being moved; 0: none
 	reader reader
-	done   []*tidied // to be removed when what was moved is forced
+	done   []uint32  // to be removed when what was moved is forced
 	after  time.Time // after an error it does not try before
 	buf    []byte    // kept for the next one, unless it is larger than most are: they come several times a second
-	lost   []string  // keys whose records could not be read
+	lost   []lost
 }
 
-// tidied is a segment that is going to be removed.
-type tidied struct {
-	number uint32
-	values []*entry // whose values in it will be gone
+// lost is a record that the disk does not have any more.
+type lost struct {
+	key     string
+	deleted bool // it was a deletion
 }
 
 const (
 	leastLook  = 1 << 20          // bytes that a round looks at
 	idleLook   = 8 << 20          // and one without changes
+	perValue   = 128              // bytes that can be looked at while a value is forgotten
 	tidyPause  = 30 * time.Second // after an error
 	worthwhile = 0.8              // a segment with more than this part in force is left alone
 )
@@ -57,7 +58,7 @@ func (w *writer) victim() uint32 {
 
 // untidy says whether there is something to be tidied up now.
 func (w *writer) untidy(now time.Time) bool {
-	return !now.Before(w.tidier.after) && (w.tidier.now != nil || w.victim() != 0)
+	return !now.Before(w.tidier.after) && (w.tidier.now != 0 || w.victim() != 0)
 }
 
 // copySome looks at more than there were bytes of changes: else garbage would grow faster than it goes.
@@ -68,8 +69,16 @@ func (w *writer) copySome(given int64, now time.Time) error {
 	}
 	t := &w.tidier
 	for quota > 0 && w.untidy(now) {
-		if t.now == nil && !w.beginTidying(w.victim(), now) {
-			return nil
+		if t.now == 0 {
+			n := w.victim()
+			if w.segments[n].live == 0 {
+				quota -= int64(len(w.segments[n].values)) * perValue
+				w.toRemove(n)
+				continue
+			}
+			if !w.beginTidying(n, now) {
+				return nil
+			}
 		}
 		at := t.reader.at
 		if err := w.copyNext(); err != nil {
@@ -87,39 +96,33 @@ func (w *writer) copyNext() error {
 	h, key, value, ok := t.reader.next()
 	if !ok {
 		t.done = append(t.done, t.now)
-		t.now, t.reader.data = nil, nil
+		t.now, t.reader.data = 0, nil
 		return nil
 	}
 	e := w.entries[string(key)]
-	if e == nil {
-		return nil
-	}
-	if h.kind == valueKind {
-		t.now.values = append(t.now.values, e)
-	}
-	if e.in != t.now.number || e.seq != h.seq {
+	if e == nil || e.in != t.now || e.seq != h.seq {
 		return nil
 	}
 	return w.append(e, h.kind, h.seq, h.size(), value)
 }
 
+// toRemove is for a segment with nothing in force: it need not be read.
+func (w *writer) toRemove(n uint32) {
+	w.segments[n].tidied = true
+	w.tidier.done = append(w.tidier.done, n)
+}
+
 // makeRoom removes segments with nothing in force, for which nothing has to be written: the disk may be full.
-func (w *writer) makeRoom(now time.Time) error {
+func (w *writer) makeRoom(now time.Time) {
+	if now.Before(w.tidier.after) {
+		return
+	}
 	for n, s := range w.segments {
-		if now.Before(w.tidier.after) {
-			return nil
-		}
-		if s.live > 0 || s.file != nil || s.tidied || s.damaged || !w.beginTidying(n, now) {
-			continue
-		}
-		for w.tidier.now != nil {
-			if err := w.copyNext(); err != nil {
-				return err
-			}
+		if s.live == 0 && s.file == nil && !s.tidied && !s.damaged {
+			w.toRemove(n)
 		}
 	}
 	w.tidy(now)
-	return nil
 }
 
 func (w *writer) beginTidying(n uint32, now time.Time) bool {
@@ -130,7 +133,7 @@ func (w *writer) beginTidying(n uint32, now time.Time) bool {
 		return false
 	}
 	s.tidied = true
-	t.now, t.buf = &tidied{number: n}, data
+	t.now, t.buf = n, data
 	t.reader = reader{data: data[:min(int64(len(data)), s.size)], salt: s.salt}
 	return true
 }
@@ -144,11 +147,11 @@ func (w *writer) postpone(what string, err error, now time.Time) {
 // leaveTidying begins from the start the next time. What is moved already is garbage where it was.
 func (w *writer) leaveTidying() {
 	t := &w.tidier
-	if t.now != nil {
+	if t.now != 0 {
 		t.done = append(t.done, t.now)
 	}
-	for _, v := range t.done {
-		w.segments[v.number].tidied = false
+	for _, n := range t.done {
+		w.segments[n].tidied = false
 	}
 	*t = tidier{after: t.after, buf: t.buf, lost: t.lost}
 }
@@ -160,8 +163,8 @@ func (w *writer) tidy(now time.Time) {
 		return
 	}
 	var err error
-	for _, v := range t.done {
-		err = errors.Join(err, w.discard(v.number, now))
+	for _, n := range t.done {
+		err = errors.Join(err, w.discard(n, now))
 	}
 	if err == nil {
 		err = w.disk.sync()
@@ -170,8 +173,8 @@ func (w *writer) tidy(now time.Time) {
 		w.postpone("a file of the journal that is not needed any more cannot be removed", err, now)
 		return
 	}
-	for _, v := range t.done {
-		w.drop(v)
+	for _, n := range t.done {
+		w.drop(n)
 	}
 	t.done = nil
 	if int64(cap(t.buf)) > 2*w.sizes.most {
@@ -197,13 +200,24 @@ func (w *writer) discard(n uint32, now time.Time) error {
 	return nil
 }
 
+// drop forgets a segment that is not on disk any more.
+func (w *writer) drop(n uint32) {
+	s := w.segments[n]
+	for _, r := range s.values {
+		w.letOthers()
+		w.unstale(w.by(r))
+	}
+	w.total -= s.size
+	delete(w.segments, n)
+}
+
 // mourn: some records of the segment were there once and are not any more.
 func (w *writer) mourn(number uint32) {
 	before := len(w.tidier.lost)
 	for key, e := range w.entries {
 		if e.in == number {
-			w.tidier.lost = append(w.tidier.lost, key)
-			w.lose(e)
+			w.tidier.lost = append(w.tidier.lost, lost{key, e.deleted})
+			w.leave(e)
 		}
 	}
 	w.segments[number].damaged = true
@@ -211,8 +225,8 @@ func (w *writer) mourn(number uint32) {
 		"sessions", len(w.tidier.lost)-before)
 }
 
-// takeLost gives the keys that the disk has lost since the last call.
-func (w *writer) takeLost() []string {
+// takeLost gives what the disk has lost since the last call.
+func (w *writer) takeLost() []lost {
 	lost := w.tidier.lost
 	w.tidier.lost = nil
 	return lost

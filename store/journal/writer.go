@@ -58,14 +58,11 @@ func newWriter(d disk, id identity, sz sizes, log *slog.Logger) writer {
 // of it counts as written.
 func (w *writer) round(changes []map[string]change, now time.Time) error {
 	var given int64
-	var err error
 	if w.failed {
-		err = w.makeRoom(now)
+		w.makeRoom(now)
 	}
 	w.forceInherited()
-	if err == nil {
-		err = w.put(changes, now, &given)
-	}
+	err := w.put(changes, now, &given)
 	if err == nil {
 		err = w.copySome(given, now)
 	}
@@ -324,12 +321,11 @@ func (w *writer) cut(n uint32) error {
 // suspect notes that the segment may hold values nobody counts on. They must not come back when their keys are
 // deleted, so deletions last as long as the segment.
 func (w *writer) suspect(n uint32) {
-	s := w.segments[n]
 	for _, p := range w.placed {
 		if p.in == n && p.kind == valueKind {
 			p.entry.stale++
 			p.entry.doubted = true
-			s.suspects = append(s.suspects, p.entry)
+			w.stands(p.entry, n)
 		}
 	}
 }
