@@ -28,15 +28,16 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-// open has Chromium open the page of a listener, and gives what stands in it some seconds of virtual time later, and
-// what was written to the console. Whatever name it looks up is the listener's address.
-func open(t *testing.T, addr string) (dom, console string) {
+// open has Chromium open a path of a listener, and gives what stands in it some seconds of virtual time later, and
+// what was written to the console. Whatever name it looks up is the listener's address. flags are further ones for Chromium.
+func open(t *testing.T, addr, path string, flags ...string) (dom, console string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, browser(t), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions",
+	flags = append(flags, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-extensions",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--user-data-dir="+t.TempDir(),
-		"--host-resolver-rules=MAP * "+addr, "--enable-logging=stderr", "--window-size=1280,1000", "--virtual-time-budget=9000", "--dump-dom", "http://"+addr+"/")
+		"--host-resolver-rules=MAP * "+addr, "--enable-logging=stderr", "--window-size=1280,1000", "--virtual-time-budget=9000", "--dump-dom", "http://"+addr+path)
+	c := exec.CommandContext(ctx, browser(t), flags...)
 	var out, errs strings.Builder
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {
@@ -128,7 +129,7 @@ func TestWhatPeersSayIsTextInTheBrowser(t *testing.T) {
 	s := plain()
 	s.Page = func(int64) Page { return hostile() }
 	addr, v := serve(t, s)
-	dom, console := open(t, addr)
+	dom, console := open(t, addr, "/")
 	if console != "" {
 		t.Errorf("on the console: %s", console)
 	}
@@ -194,7 +195,7 @@ func TestThePageShowsWhatThereIsAndFollowsIt(t *testing.T) {
 		return p
 	}
 	addr, v := serve(t, s)
-	dom, console := open(t, addr)
+	dom, console := open(t, addr, "/")
 	if console != "" {
 		t.Errorf("on the console: %s", console)
 	}
@@ -204,7 +205,7 @@ func TestThePageShowsWhatThereIsAndFollowsIt(t *testing.T) {
 	}
 	for _, shown := range []string{
 		"web1: ready", "london · farm shop · up 2 h 0 min · peerstate 1.2.3", "2.0 MB · keeps 66 backups", "400<span class=\"unit\"> a second", "0.25<span", "97.5<span",
-		"3 nodes · 1 link", "not up: web3", "out for 3 min", "new CA: ✓ done", "nothing was heard from it for 5 s", "7.5 ms", "777", "80 days left", "9.2 years left", "trust the new CA", "nobody renews certificates",
+		"3 nodes · 1 link", "not up: web3", "out for 3 min", "new CA: ✓&nbsp;done", "nothing was heard from it for 5 s", "7.5 ms", "777", "80 days left", "9.2 years left", "trust the new CA", "nobody renews certificates",
 		"bbbb2222", "399 ms", "aaaa1111", "5.0 MB", "Warning: </span>a node is out", "<b>web3</b>", `class="link own"`, `class="line first"`, "10 min ago",
 	} {
 		if !strings.Contains(dom, shown) {

@@ -58,3 +58,15 @@ export function moment(date, now) {
 }
 
 export const plural = (n, one, many) => `${count(n)} ${n === 1 ? one : many}`
+
+const pen = document.createElement('canvas').getContext('2d')
+
+// cut shortens a text of the pictures' size to some pixels.
+export function cut(s, room, bold) {
+  pen.font = `${bold ? 600 : 400} 12px ${getComputedStyle(document.body).fontFamily}`
+  const wide = text => pen.measureText(text).width
+  if (wide(s) <= room) return s
+  let n = s.length - 1
+  while (n > 1 && wide(s.slice(0, n) + '…') > room) n--
+  return s.slice(0, n) + '…'
+}

@@ -1,13 +1,14 @@
 // The farm as a picture: its nodes on a circle, those of one site side by side, and the links between them.
 
 import { h, show } from './dom.js'
-import { joined, millis, plural, span } from './format.js'
+import { cut, joined, millis, plural, span } from './format.js'
 import { kindOf, mark } from './states.js'
 
 let focus = '' // a node that somebody points at
 
 const few = 8 // up to so many nodes there is room for two lines beside each
 const line = 14
+const radialMargin = 92 // for the names around a large farm
 
 // map draws it. missing are links that there should be: pairs of names.
 export function map(element, page, nodes, missing) {
@@ -20,8 +21,8 @@ export function map(element, page, nodes, missing) {
     links.map(l => link(known.get(l.a), known.get(l.b), place, l.a === page.status.node || l.b === page.status.node ? 'own' : 'other')),
     missing.map(([a, b]) => link(known.get(a), known.get(b), place, 'missing')),
     links.map(l => trip(l, known, place, nodes.length)),
-    place.nodes.map(n => node(n, page, nodes.length)),
-    place.sites.filter(s => s.label).map(s => h('text', { class: 'site-name halo', x: s.label[0], y: s.label[1], 'text-anchor': 'middle' }, s.name)),
+    place.nodes.map(n => node(n, page, nodes.length, width)),
+    place.sites.filter(s => s.label).map(s => h('text', { class: 'site-name halo', x: s.label[0], y: s.label[1], 'text-anchor': 'middle' }, cut(s.name, s.room, true))),
   ]
   show(element, h('svg', {
     class: focus ? 'map focused' : 'map', width, height: place.height, viewBox: `0 0 ${width} ${place.height}`, role: 'img',
@@ -36,17 +37,16 @@ function layout(nodes, width) {
     return { height, center: [width / 2, 34], curved: false, sites: [], nodes: [{ ...nodes[0], x: width / 2, y: 34, angle: Math.PI / 2}] }
   }
   const radial = nodes.length > few
-  const margin = radial ? 84 : 104
+  const margin = radial ? radialMargin : 104
   const rx = Math.max(60, Math.min(width, radial ? 540 : 560) / 2 - margin)
   const ry = radial ? rx : nodes.length === 2 ? 0 : Math.min(Math.max(0.8 * rx, 90), 150)
   const sites = groups(nodes)
   const gap = sites.length > 1 && nodes.length > sites.length ? 0.7 : 0 // between sites, in places
   const step = 2 * Math.PI / (nodes.length + gap * sites.length)
   let angle = nodes.length === 2 ? Math.PI : -Math.PI / 2
-  const low = nodes.length === 3 ? 0.5 : 1 // how far down the circle is used
-  const [above, below] = radial ? [margin, margin] : nodes.length === 2 ? [48, 44] : [52, low < 1 ? 34 : 66] // room for a name and two lines
+  const above = radial ? margin : nodes.length === 2 ? 48 : 52 // room for a name and a line
   const center = [width / 2, above + ry]
-  const result = { height: Math.round(above + ry * (1 + low) + below), center, curved: radial, sites: [], nodes: [] }
+  const result = { center, curved: radial, sites: [], nodes: [] }
   const point = (a, f = 1) => [center[0] + f * rx * Math.cos(a), center[1] + f * ry * Math.sin(a)]
   for (const group of sites) {
     const begun = angle
@@ -58,11 +58,17 @@ function layout(nodes, width) {
     if (group.nodes.length > 1 && group.name) {
       const [from, to] = [begun - 0.3 * step, angle - 0.7 * step]
       const [x1, y1] = point(from), [x2, y2] = point(to)
-      const label = point((from + to) / 2, radial ? 0.74 : 0.6)
-      result.sites.push({ name: group.name, path: `M${x1} ${y1}A${rx} ${ry} 0 ${to - from > Math.PI ? 1 : 0} 1 ${x2} ${y2}`, label: [label[0], label[1] + 4] })
+      const site = { name: group.name, path: `M${x1} ${y1}A${rx} ${ry} 0 ${to - from > Math.PI ? 1 : 0} 1 ${x2} ${y2}` }
+      if (radial) { // in a small farm it stands beside each node
+        const [x, y] = point((from + to) / 2, 0.74)
+        Object.assign(site, { label: [x, y + 4], room: Math.max(72, 2 * (rx - 8 - Math.abs(x - center[0]))) })
+      }
+      result.sites.push(site)
     }
     angle += gap * step
   }
+  const below = n => nodes.length === 2 ? 44 : sideways(n) ? 34 : 66 // room for a name and two lines
+  result.height = Math.round(radial ? center[1] + ry + margin : Math.max(...result.nodes.map(n => n.y + below(n))))
   return result
 }
 
@@ -102,7 +108,7 @@ function trip(l, known, place, size) {
   return h('text', { class: 'trip halo', x: at[0], y: at[1] + above, 'text-anchor': 'middle' }, joined(millis(l.rtt_ms)))
 }
 
-function node(n, page, size) {
+function node(n, page, size, width) {
   const r = size > few ? 5.5 : 8
   const touched = focus === n.name
   const lines = labels(n, page, size)
@@ -110,7 +116,7 @@ function node(n, page, size) {
     h('circle', { class: 'target', cx: n.x, cy: n.y, r: r + 9 }),
     n.self ? h('circle', { class: 'ring', cx: n.x, cy: n.y, r: r + 4 }) : null,
     mark(n.state, n.x, n.y, r),
-    n.radial ? outward(n, r + 9, lines[0]) : beside(n, r + 8, lines),
+    n.radial ? outward(n, r + 9, lines[0]) : beside(n, r + 8, lines, width),
     h('title', {}, [lines.join(', '), n.reason].filter(Boolean).join(': ')))
 }
 
@@ -124,26 +130,27 @@ function labels(n, page, size) {
 
 const roughly = seconds => span(seconds).split(' ').slice(0, 2).join(' ')
 
-const cut = (s, most) => s.length > most ? s.slice(0, most - 1) + '…' : s
-
 // outward writes a name away from the centre of a large farm.
 function outward(n, distance, name) {
   const left = Math.cos(n.angle) < -1e-9
   const degrees = n.angle * 180 / Math.PI + (left ? 180 : 0)
   return h('text', { class: 'name', x: left ? -distance : distance, y: 4, 'text-anchor': left ? 'end' : 'start',
-    transform: `translate(${n.x.toFixed(1)} ${n.y.toFixed(1)}) rotate(${degrees.toFixed(1)})` }, cut(name, 11))
+    transform: `translate(${n.x.toFixed(1)} ${n.y.toFixed(1)}) rotate(${degrees.toFixed(1)})` }, cut(name, radialMargin - distance, true))
 }
 
+// sideways tells whether a node's lines stand to its left or right.
+const sideways = n => Math.abs(Math.cos(n.angle)) > 0.3
+
 // beside writes two or three lines to the side of a node that is away from the centre.
-function beside(n, distance, lines) {
+function beside(n, distance, lines, width) {
   const c = Math.cos(n.angle), s = Math.sin(n.angle)
-  const anchor = c > 0.3 ? 'start' : c < -0.3 ? 'end' : 'middle'
+  const anchor = !sideways(n) ? 'middle' : c > 0 ? 'start' : 'end'
   const x = n.x + (anchor === 'start' ? distance : anchor === 'end' ? -distance : 0)
   const text = anchor === 'middle' && s < 0 ? [lines[0], lines.slice(1).join(' · ')] : lines
   const height = line * (text.length - 1)
   const y = anchor !== 'middle' ? n.y + 4 - height / 2 : s < 0 ? n.y - distance - height - 1 : n.y + distance + 11
-  return text.map((words, i) => h('text', { class: i === 0 ? 'name' : 'detail', x, y: y + line * i, 'text-anchor': anchor },
-    cut(words, anchor === 'middle' ? 34 : 16)))
+  const room = anchor === 'start' ? width - x : anchor === 'end' ? x : Math.min(2 * x, 2 * (width - x))
+  return text.map((words, i) => h('text', { class: i === 0 ? 'name' : 'detail', x, y: y + line * i, 'text-anchor': anchor }, cut(words, room, i === 0)))
 }
 
 function legend(page, links, missing, size) {

@@ -21,7 +21,7 @@ export function nodes(element, page, all) {
 }
 
 function row(n, now) {
-  const details = [n.site, n.issuer ? 'issuer' : ''].filter(Boolean).join(' · ')
+  const details = [n.site, n.issuer ? 'issuer' : ''].filter(Boolean).join('\u00a0·\u00a0')
   return h('tr', { class: `is-${kindOf(n.state)}` },
     h('td', { class: 'who' }, icon(n.state), h('span', { class: 'name' }, n.name), details ? h('span', { class: 'muted below' }, details) : null),
     h('td', { class: 'how' }, h('span', { class: 'word' }, n.self ? 'this node' : n.state),
@@ -41,7 +41,7 @@ function certificate(n, now) {
   if (!n.expires) return '–'
   const seconds = (Date.parse(n.expires) - now) / 1000
   const kind = seconds < 0 ? 'bad' : seconds < soon ? 'soon' : ''
-  return [onPhone('certificate '), h('span', { class: kind }, left(seconds)), n.rotation ? h('span', { class: `below ${n.rotation === 'done' ? 'good' : 'soon'}` }, `new CA: ${n.rotation === 'done' ? '✓ done' : n.rotation}`) : null]
+  return [onPhone('certificate '), h('span', { class: kind }, left(seconds)), n.rotation ? h('span', { class: `below ${n.rotation === 'done' ? 'good' : 'soon'}` }, `new CA: ${n.rotation === 'done' ? '✓\u00a0done' : n.rotation}`) : null]
 }
 
 // summary says in two lines how the farm is.

@@ -35,7 +35,7 @@ export function plot(title, samples, lines, width, now, every, options) {
   const cursor = options.cursor ? pointer(at(options.cursor), clock(new Date(options.cursor)), width, height) : null
   const nothing = values.length === 0
     ? h('text', { class: 'nothing', x: (leftEdge + width) / 2, y: (top + height - bottom) / 2 + 4, 'text-anchor': 'middle' },
-      recent.length === 0 ? 'the first figures come in a moment' : 'nothing in these minutes') : null
+      recent.length > 0 ? (width < narrow ? 'nothing' : 'nothing in these minutes') : width < narrow ? 'in a moment' : 'the first figures come in a moment') : null
   return h('svg', { class: 'plot', width, height, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': summary(title, values, options) },
     grid, marked, times, drawn, cursor, nothing)
 }
