@@ -49,7 +49,7 @@ func (c *conn) do(ctx context.Context, request []byte) (answer, error) {
 			return answer{}, err
 		}
 	}
-	a, err := c.exchange(request, now.Add(answerTimeout))
+	a, err := c.exchange(ctx, request, now)
 	if err != nil {
 		c.close()
 		return answer{}, fmt.Errorf("ask %s: %w", c.addr, err)
@@ -70,7 +70,7 @@ func (c *conn) dial(ctx context.Context) error {
 	}
 	c.r.Reset(nc)
 	c.unwatch = context.AfterFunc(ctx, func() {
-		// If the connection is closed by now there is nothing left to hurry.
+		// It fails only if the connection is closed, and then there is nothing left to hurry.
 		_ = nc.SetDeadline(time.Now().Add(stopTimeout))
 	})
 	return nil
@@ -85,9 +85,14 @@ func (c *conn) close() {
 	c.nc = nil
 }
 
-func (c *conn) exchange(request []byte, deadline time.Time) (answer, error) {
-	if err := c.nc.SetDeadline(deadline); err != nil {
+func (c *conn) exchange(ctx context.Context, request []byte, now time.Time) (answer, error) {
+	if err := c.nc.SetDeadline(now.Add(answerTimeout)); err != nil {
 		return answer{}, err
+	}
+	if ctx.Err() != nil { // the watch may have set its deadline before this one was set
+		if err := c.nc.SetDeadline(now.Add(stopTimeout)); err != nil {
+			return answer{}, err
+		}
 	}
 	if _, err := c.nc.Write(request); err != nil {
 		return answer{}, err

@@ -71,11 +71,20 @@ func serve(w http.ResponseWriter, r *http.Request, do Handler) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
+	var unsaid error // guarded by mu
 	err := do(r.Context(), r.URL.Query(), func(v any) {
-		if data, err := json.Marshal(v); err == nil {
-			write(line{Progress: data})
+		data, err := json.Marshal(v)
+		if err != nil {
+			mu.Lock()
+			unsaid = errors.Join(unsaid, err)
+			mu.Unlock()
+			return
 		}
+		write(line{Progress: data})
 	})
+	mu.Lock()
+	err = errors.Join(err, unsaid)
+	mu.Unlock()
 	end := line{Done: true}
 	if err != nil {
 		end.Error = err.Error()

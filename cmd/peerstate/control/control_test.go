@@ -40,6 +40,10 @@ func listening(t *testing.T) string {
 		"fail": func(_ context.Context, args url.Values, _ func(any)) error {
 			return errors.New("no " + args.Get("what") + " today")
 		},
+		"mumble": func(_ context.Context, _ url.Values, report func(any)) error {
+			report(make(chan int)) // which JSON has no words for
+			return nil
+		},
 	}, slog.New(slog.DiscardHandler))
 	ended := make(chan error)
 	go func() { ended <- s.Serve(l) }()
@@ -69,6 +73,12 @@ func TestAFailedCommandSaysWhy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if err := Call(t.Context(), socket, Node{}, "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `does not know the command "dance" (404 Not Found): it is of another version; restart it`) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACommandThatCannotSayWhatItFoundHasFailed(t *testing.T) {
+	if err := Call(t.Context(), listening(t), Node{}, "mumble", nil, nil); err == nil || !strings.Contains(err.Error(), "unsupported type") {
 		t.Errorf("%v", err)
 	}
 }

@@ -318,3 +318,17 @@ func FuzzEnvFile(f *testing.F) {
 		}
 	})
 }
+
+func TestAFileBesideTheProgramThatCannotBeReadIsNotPassedOver(t *testing.T) {
+	beside := filepath.Join(t.TempDir(), BesideName)
+	if got := usual(beside); got == beside {
+		t.Errorf("there is none, and it is %s", got)
+	}
+	if err := os.Symlink(beside, beside); err != nil { // as unreadable for root as for others
+		t.Skipf("this system makes no link to itself: %v", err)
+	}
+	got := usual(beside)
+	if _, err := Read("", got, nil); got != beside || err == nil || !strings.Contains(err.Error(), beside) {
+		t.Errorf("it reads %s, and says %v", got, err)
+	}
+}

@@ -41,9 +41,11 @@ func Read(file, otherwise string, environ []string) (*Settings, error) {
 }
 
 // Usual is where the settings are without --env-file: the file beside the program, or that of the installed service.
-func Usual() string {
-	beside := besideProgram()
-	if _, err := os.Stat(beside); err == nil {
+func Usual() string { return usual(besideProgram()) }
+
+// usual takes the one beside the program if there is any, be it one that cannot be read: whoever reads it says so.
+func usual(beside string) string {
+	if _, err := os.Stat(beside); !errors.Is(err, fs.ErrNotExist) {
 		return beside
 	}
 	return service.Defaults().Env
