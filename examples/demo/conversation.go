@@ -59,7 +59,7 @@ func (c *Conversation) Do(method, session, header, body string) (a Answer, err e
 	if err != nil {
 		return a, err
 	}
-	a.Status = strings.Fields(line + " ? ?")[1]
+	a.Status, _, _ = strings.Cut(strings.TrimPrefix(line, "HTTP/1.1 "), " ") // Microsoft's own begins with the number
 	length := 0
 	for {
 		if line, err = c.answers.ReadString('\n'); err != nil {

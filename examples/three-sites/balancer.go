@@ -96,7 +96,7 @@ func builtIn(ctx context.Context, addr string, webs []*web) (*balancer, error) {
 		ErrorLog:  log.New(io.Discard, "", 0), // the visitor's status code says it
 	}
 	server := &http.Server{Handler: proxy, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = server.Serve(l) }() // http.ErrServerClosed, when it is told to stop
+	go serving("the load balancer", server, l)
 	return &balancer{"a few lines of Go (HAProxy is not installed)", func() error {
 		stop()
 		return server.Close()

@@ -8,6 +8,7 @@ import (
 	"html"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -35,8 +36,15 @@ func (w *web) start(ctx context.Context) error {
 	mux.HandleFunc("GET /{$}", w.page)
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	w.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go func() { _ = w.server.Serve(l) }() // http.ErrServerClosed, when it is told to stop
+	go serving("the web server of "+w.site.Name, w.server, l)
 	return nil
+}
+
+// serving serves until it is told to stop, and says what else may have ended it.
+func serving(name string, s *http.Server, l net.Listener) {
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		fmt.Fprintf(os.Stderr, "%s has ended: %v\n", name, err)
+	}
 }
 
 // kill cuts all its connections.
