@@ -12,15 +12,15 @@ import (
 )
 
 // openJournal loads the sessions from the data directory and keeps it up to date.
-func (n *sidecar) openJournal() error {
+func (n *sidecar) openJournal(ctx context.Context) error {
 	o := store.JournalOptions{Dir: n.settings.DataDir, Node: settings.StandAlone, Every: time.Duration(n.settings.DataSync)}
 	if n.certs != nil {
 		o.Farm, o.Node = n.certs.Self().Farm, n.name
 	}
-	err := n.store.OpenJournal(o)
+	_, err := handedBack(ctx, n.log, func() (struct{}, error) { return struct{}{}, n.store.OpenJournal(o) })
 	switch {
 	case errors.Is(err, journal.ErrInUse):
-		return fmt.Errorf("PEERSTATE_DATA_DIR: %w", err) // that process may be about to end
+		return fmt.Errorf("PEERSTATE_DATA_DIR: %w", err) // and not because of a setting, if that process ends a little later
 	case err != nil:
 		return usage("PEERSTATE_DATA_DIR: %w", err)
 	}

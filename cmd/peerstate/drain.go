@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"time"
 
@@ -79,7 +80,7 @@ func (n *sidecar) serveControl(ctx context.Context) {
 		n.log.Debug("no control socket", "reason", err)
 		return
 	}
-	l, err := control.Listen(ctx, socket)
+	l, err := handedBack(ctx, n.log, func() (net.Listener, error) { return control.Listen(ctx, socket) })
 	if err != nil {
 		n.log.Warn("there is no control socket, so drain, forget and the commands about certificates will not work", "error", err)
 		return

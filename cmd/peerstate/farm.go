@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ func (n *sidecar) joinFarm(ctx context.Context) error {
 	if err := n.openIssuer(); err != nil {
 		return err
 	}
-	conn, err := ports.ListenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen)
+	conn, err := handedBack(ctx, n.log, func() (net.PacketConn, error) { return ports.ListenUDP(ctx, "PEERSTATE_PEER_LISTEN", s.PeerListen) })
 	if err != nil {
 		return err
 	}

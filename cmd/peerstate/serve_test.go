@@ -62,7 +62,11 @@ type running struct {
 
 func startSidecar(t *testing.T, environ ...string) running {
 	t.Helper()
-	s := mustSettings(t, append([]string{"PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=127.0.0.1:0"}, environ...)...)
+	return startSidecarWith(t, mustSettings(t, append([]string{"PEERSTATE_LISTEN=127.0.0.1:0", "PEERSTATE_ADMIN_LISTEN=127.0.0.1:0"}, environ...)...))
+}
+
+func startSidecarWith(t *testing.T, s *settings.Settings) running {
+	t.Helper()
 	log := &logged{lines: make(chan string, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -137,7 +137,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 		return errors.Join(n.closeUpstream(), n.store.CloseJournal())
 	})
 	if s.DataDir != "" {
-		if err := n.openJournal(); err != nil {
+		if err := n.openJournal(ctx); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 
 	// Health checks are answered before there is anything to be healthy.
 	if s.AdminListen != "" {
-		l, err := ports.ListenTCP(ctx, "PEERSTATE_ADMIN_LISTEN", s.AdminListen)
+		l, err := n.listen(ctx, "PEERSTATE_ADMIN_LISTEN", s.AdminListen)
 		if err != nil {
 			return err
 		}
@@ -173,7 +173,7 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	n.serveControl(ctx)
 	// The web server comes last: from its first request on everything has to work.
 	if s.Listen != "" {
-		l, err := ports.ListenTCP(ctx, "PEERSTATE_LISTEN", s.Listen)
+		l, err := n.listen(ctx, "PEERSTATE_LISTEN", s.Listen)
 		if err != nil {
 			return err
 		}
@@ -183,6 +183,10 @@ func (n *sidecar) start(ctx context.Context, host string, kick <-chan struct{}) 
 	n.becomeReady()
 	n.log.Info("ready", ready...)
 	return nil
+}
+
+func (n *sidecar) listen(ctx context.Context, setting string, addr settings.ListenAddr) (net.Listener, error) {
+	return handedBack(ctx, n.log, func() (net.Listener, error) { return ports.ListenTCP(ctx, setting, addr) })
 }
 
 // newLockWaits makes the histogram of how long requests waited that met a lock.

@@ -25,6 +25,9 @@ import (
 	"time"
 )
 
+// ErrInUse says that there is such a socket already, and somebody listens on it.
+var ErrInUse = errors.New("another sidecar answers at the control socket")
+
 // line is one line of an answer: either progress or, once, the end.
 type line struct {
 	Progress json.RawMessage `json:"progress,omitempty"`

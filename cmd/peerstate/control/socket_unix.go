@@ -118,7 +118,7 @@ func removeStale(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if c, err := dial(ctx, socket); err == nil {
-		return errors.Join(fmt.Errorf("another sidecar answers at the control socket %s: set PEERSTATE_CONTROL to another path", socket), c.Close())
+		return errors.Join(fmt.Errorf("%w %s: set PEERSTATE_CONTROL to another path", ErrInUse, socket), c.Close())
 	}
 	return os.Remove(socket)
 }

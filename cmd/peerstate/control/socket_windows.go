@@ -43,6 +43,9 @@ func Listen(_ context.Context, pipe string) (net.Listener, error) {
 		return nil, fmt.Errorf("find out the current user, for the control pipe: %w", err)
 	}
 	l, err := winio.ListenPipe(pipe, &winio.PipeConfig{SecurityDescriptor: "O:" + me + onlyOwners})
+	if errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_PIPE_BUSY) { // there is one of that name
+		err = fmt.Errorf("%w: %w", ErrInUse, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the control pipe %s: %w", pipe, err)
 	}

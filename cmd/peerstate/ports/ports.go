@@ -46,7 +46,7 @@ func ListenUDP(ctx context.Context, setting string, addr settings.ListenAddr) (n
 func explainListen(ctx context.Context, setting, network string, addr settings.ListenAddr, err error) *Fault {
 	f := &Fault{err: err, What: fmt.Sprintf("%s: cannot listen on %s %s", setting, network, addr)}
 	switch {
-	case errors.Is(err, errAddrInUse):
+	case errors.Is(err, ErrInUse):
 		f.What += ", another program has the port"
 		f.Mend = "stop that program, or set " + setting + " to another port"
 		if network == "TCP" {

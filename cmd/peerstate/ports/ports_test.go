@@ -38,8 +38,8 @@ func TestAPortThatCannotBeListenedOnIsAFaultThatSaysWhatToDo(t *testing.T) {
 		is         error
 		what, mend string
 	}{
-		{inUse, errAddrInUse, "PEERSTATE_LISTEN: cannot listen on TCP " + tcp.Addr().String() + ", another program has the port", "another port"},
-		{udpInUse, errAddrInUse, "PEERSTATE_PEER_LISTEN: cannot listen on UDP " + udp.LocalAddr().String() + ", another program has the port", "another port"},
+		{inUse, ErrInUse, "PEERSTATE_LISTEN: cannot listen on TCP " + tcp.Addr().String() + ", another program has the port", "another port"},
+		{udpInUse, ErrInUse, "PEERSTATE_PEER_LISTEN: cannot listen on UDP " + udp.LocalAddr().String() + ", another program has the port", "another port"},
 		{foreign, errAddrNotAvailable, "this machine does not have that address", "an address of this machine"},
 	} {
 		f, ok := errors.AsType[*Fault](c.err)

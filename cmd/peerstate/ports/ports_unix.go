@@ -4,9 +4,11 @@ package ports
 
 import "syscall"
 
-// What the system calls the ways in which listening fails.
+// ErrInUse is what the system says of an address that another program has.
+const ErrInUse = syscall.EADDRINUSE
+
+// What it calls other ways in which listening fails.
 const (
-	errAddrInUse        = syscall.EADDRINUSE
 	errAddrNotAvailable = syscall.EADDRNOTAVAIL
 	errAccess           = syscall.EACCES
 )

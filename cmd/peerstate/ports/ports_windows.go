@@ -2,9 +2,11 @@ package ports
 
 import "golang.org/x/sys/windows"
 
-// What the system calls the ways in which listening fails.
+// ErrInUse is what the system says of an address that another program has.
+const ErrInUse = windows.WSAEADDRINUSE
+
+// What it calls other ways in which listening fails.
 const (
-	errAddrInUse        = windows.WSAEADDRINUSE
 	errAddrNotAvailable = windows.WSAEADDRNOTAVAIL
 	errAccess           = windows.WSAEACCES // also when a program holds the port exclusively
 )
