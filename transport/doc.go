@@ -53,7 +53,7 @@
 //
 // # A node that stops
 //
-// [Mesh.Drain] gives all sessions away, on several streams to each linked node (drain.go, give.go), and [Mesh.GoodBye]
+// [Mesh.Drain] gives all sessions away, on several streams to each linked node (drain.go, give.go, given.go), and [Mesh.GoodBye]
 // tells them that nothing is left. A node that leaves takes nothing in, and goes on answering: writes
 // to what has left are passed on. It is called drained then, and nobody waits for it.
 //

@@ -2,13 +2,15 @@ package transport
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"peerstate/store"
 )
@@ -20,6 +22,8 @@ const (
 	// they are together: requests for them wait until the batch is through.
 	giveBatch = 128
 	giveBytes = 256 << 10
+	// giveWindow is how many batches may be on their way on one stream.
+	giveWindow = 4
 	// giveBuffer is how many bytes of small sessions go into one write, and come out of one read.
 	giveBuffer = 64 << 10
 	// fullFor is how long a node is given nothing that has refused a session.
@@ -69,6 +73,30 @@ var (
 	errNoRoomThere = fmt.Errorf("%w: it has no memory left for it (PEERSTATE_MAX_MEMORY)", errRefused)
 )
 
+// giving is one stream on which sessions are given away. The next ones are sent while receipts of those before are awaited: a node
+// with a journal forces what has come to disk before it answers, if nobody else has a copy.
+type giving struct {
+	s    *stream
+	mesh *Mesh
+	to   *link
+	room *semaphore.Weighted // for as many batches as may be on their way
+	sent chan sentBatch
+	size atomic.Int64 // bytes on their way
+
+	mu     sync.Mutex
+	full   error // it has refused some: only those that it keeps a backup of are left
+	over   error // why no more is sent
+	broken bool  // no receipt can be read any more; the goroutine that reads them says so
+}
+
+// sentBatch is sessions that were sent whole.
+type sentBatch struct {
+	all   []*store.Handover
+	size  int64
+	which store.Choice
+	room  int64
+}
+
 // giveAway gives sessions to one node on one stream, of so many in all, until there are none.
 func (l *link) giveAway(ctx context.Context, which store.Choice, streams int, given *atomic.Int64, each func()) error {
 	s, err := l.open(ctx)
@@ -76,82 +104,145 @@ func (l *link) giveAway(ctx context.Context, which store.Choice, streams int, gi
 		return err
 	}
 	defer s.end()
-	receipts := bufio.NewReader(s)
-	to := store.Peer{Node: l.node.name, Instance: l.instance}
-	var full error
-	for ctx.Err() == nil {
-		// Never more than a part of this stream's share, or a few sessions would all go to whoever comes first.
-		share := l.mesh.store.Stats().Active / (2 * streams)
-		batch := l.mesh.store.HandOut(to, min(max(share, 1), giveBatch), giveBytes, which)
-		if len(batch) == 0 {
-			// The end of the stream says that all receipts were read.
-			return errors.Join(full, s.Close())
+	g := &giving{s: s, mesh: l.mesh, to: l, room: semaphore.NewWeighted(giveWindow), sent: make(chan sentBatch, giveWindow)}
+	var receiving sync.WaitGroup
+	receiving.Go(func() {
+		receipts := bufio.NewReader(s)
+		for b := range g.sent {
+			given.Add(int64(g.receive(receipts, b)))
+			g.room.Release(b.room)
+			each()
 		}
-		n, err := l.giveBatch(s, receipts, batch)
-		given.Add(int64(n))
-		each()
-		switch {
-		case errors.Is(err, errRefused) && full == nil:
-			full, which = err, store.There // it has no memory for others, it may be
-		case err != nil:
-			return errors.Join(full, err)
-		}
+	})
+	more := true
+	for more && err == nil {
+		more, err = g.next(ctx, which, streams)
 	}
-	return errors.Join(full, ctx.Err(), s.Close())
+	close(g.sent)
+	receiving.Wait()
+	if err != nil || g.broken {
+		return errors.Join(g.full, g.over, err)
+	}
+	// The end of the stream says that all receipts were read.
+	return errors.Join(g.full, g.over, ctx.Err(), s.Close())
 }
 
-// giveBatch sends sessions and reads their receipts. What was not sent whole stays here; what has no
-// receipt is in doubt. errRefused says that the node did not take all, and that the stream is as good as before.
-func (l *link) giveBatch(s *stream, receipts *bufio.Reader, batch []*store.Handover) (given int, err error) {
-	m := l.mesh
-	sent, err := sendGives(s, batch)
-	for _, h := range batch[sent:] {
-		h.Declined(store.Version{})
+// next sends some sessions when there is room for them on the way; without more there are none, or no more are sent. The error says
+// that not all were sent whole.
+func (g *giving) next(ctx context.Context, which store.Choice, streams int) (more bool, err error) {
+	// Never more than a part of this stream's share, or a few sessions would all go to whoever comes first.
+	share, room := g.mesh.store.Stats().Active/(2*streams), int64(1)
+	if share < giveBatch {
+		room = giveWindow
 	}
-	size := 0
-	for _, h := range batch[:sent] {
-		size += len(h.Record.Body)
+	if g.room.Acquire(ctx, room) != nil {
+		return false, nil // ctx has ended
 	}
-	var refused error
-	for i, h := range batch[:sent] {
-		var back receipt
-		var rerr error
-		if receipts.Buffered() == 0 {
-			rerr = s.SetReadDeadline(time.Now().Add(stall + underWay(giveStreams*size))) // they share the path
-		}
-		if rerr == nil {
-			rerr = expect(receipts, kindReceipt, &back)
-		}
-		if rerr != nil {
-			for _, h := range batch[i:sent] {
-				m.metrics.handover(outgoing, "doubt")
+	g.mu.Lock()
+	over := g.over != nil
+	if g.full != nil {
+		which = store.There // it has no memory for others, it may be
+	}
+	g.mu.Unlock()
+	var batch []*store.Handover
+	if !over {
+		to := store.Peer{Node: g.to.node.name, Instance: g.to.instance}
+		batch = g.mesh.store.HandOut(to, min(max(share, 1), giveBatch), giveBytes, which)
+	}
+	if len(batch) == 0 {
+		g.room.Release(room)
+		return false, nil
+	}
+	size := int64(0)
+	for _, h := range batch {
+		size += int64(len(h.Record.Body))
+	}
+	g.size.Add(size)
+	n, err := sendGives(g.s, batch)
+	for _, h := range batch[n:] {
+		h.Declined(store.Version{}) // it stays here
+	}
+	g.sent <- sentBatch{batch[:n], size, which, room}
+	return true, err
+}
+
+// stop has no more sent, and with broken nothing more read.
+func (g *giving) stop(err error, broken bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.over = errors.Join(g.over, err)
+	if broken {
+		g.broken = true
+	}
+}
+
+// receive reads the receipts of sessions, and tells how many have arrived. What has no receipt is in doubt.
+func (g *giving) receive(receipts *bufio.Reader, b sentBatch) (given int) {
+	defer g.size.Add(-b.size)
+	for i, h := range b.all {
+		back, err := g.receipt(receipts)
+		if err != nil {
+			for _, h := range b.all[i:] {
+				g.mesh.metrics.handover(outgoing, "doubt")
 				h.Doubt()
 			}
-			m.doubted(l.node.name)
-			return given, errors.Join(err, rerr)
+			g.mesh.doubted(g.to.node.name)
+			return given
 		}
 		switch {
 		case !back.Accepted:
-			m.metrics.handover(outgoing, "declined")
+			g.mesh.metrics.handover(outgoing, "declined")
 			h.Declined(back.Version.of())
-			if back.Version == nil {
-				refused = errRefused
-			}
-			if back.Full {
-				refused = errNoRoomThere
-			}
+			g.refused(&back, b.which)
 		case h.Received():
-			m.metrics.handover(outgoing, "received")
+			g.mesh.metrics.handover(outgoing, "received")
 			given++
 		default:
-			m.resolve(l.node.name)
-			err = errors.Join(err, errors.New("a receipt came after this node had begun to serve its own copy again"))
+			g.mesh.resolve(g.to.node.name)
+			g.stop(errors.New("a receipt came after this node had begun to serve its own copy again"), false)
 		}
 	}
-	if err == nil {
-		err = refused
+	return given
+}
+
+// receipt reads the next receipt. After an error there is none any more.
+func (g *giving) receipt(receipts *bufio.Reader) (back receipt, err error) {
+	if g.broken { // which is written by this goroutine
+		return back, errNoReceipt
 	}
-	return given, err
+	if receipts.Buffered() == 0 {
+		// All streams share the path.
+		err = g.s.SetReadDeadline(time.Now().Add(stall + underWay(giveStreams*int(g.size.Load()))))
+	}
+	if err == nil {
+		err = expect(receipts, kindReceipt, &back)
+	}
+	if err != nil {
+		g.stop(err, true)
+	}
+	return back, err
+}
+
+var errNoReceipt = errors.New("the receipts have ended")
+
+// refused takes note that the node did not take a session of those that were chosen so. It says that it has no memory for it, or
+// nothing; with a version, it has a newer one.
+func (g *giving) refused(back *receipt, which store.Choice) {
+	err := errRefused
+	switch {
+	case back.Full:
+		err = errNoRoomThere
+	case back.Version != nil:
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if which == store.There {
+		g.over = cmp.Or(g.over, err)
+	}
+	if !errors.Is(g.full, errNoRoomThere) {
+		g.full = err
+	}
 }
 
 // sendGives sends sessions, small ones together in one write, and tells how many were sent whole.
@@ -197,115 +288,4 @@ func sendGives(s *stream, batch []*store.Handover) (sent int, err error) {
 		err = fmt.Errorf("sending sessions: %w", err)
 	}
 	return sent, err
-}
-
-// gives reads what a node gives away. Receipts are gathered, and sent whenever it is waited for more.
-type gives struct {
-	s        *stream
-	receipts []byte
-	last     store.Receipt
-	within   time.Duration // how long the next bytes may take
-}
-
-// Read reads what has come, or waits for it.
-func (g *gives) Read(p []byte) (int, error) {
-	if err := g.flush(); err != nil {
-		return 0, err
-	}
-	if err := g.s.SetReadDeadline(time.Now().Add(g.within)); err != nil {
-		return 0, err
-	}
-	return g.s.Read(p)
-}
-
-func (g *gives) flush() error {
-	if len(g.receipts) == 0 {
-		return nil
-	}
-	g.s.link.mesh.forced(g.last)
-	_, err := writeSteps(g.s, g.receipts)
-	g.receipts = g.receipts[:0]
-	return err
-}
-
-// serveGives takes in what a node that leaves gives away.
-func (l *link) serveGives(s *stream, header []byte) error {
-	m := l.mesh
-	leave, err := l.enterBulk()
-	if err != nil {
-		return err
-	}
-	defer leave()
-	in := &gives{s: s}
-	r := bufio.NewReaderSize(in, giveBuffer)
-	var ids []store.HandoverID
-	for {
-		var g give
-		if err := decode(header, &g); err != nil {
-			return err
-		}
-		if err := checkKey(g.Key); err != nil {
-			return err
-		}
-		if g.Giver != l.instance {
-			return fmt.Errorf("%w: a hand-over in another node's name", errFrame)
-		}
-		if err := m.checkHead(g.Key, g.Record); err != nil {
-			return err
-		}
-		rec := g.Record.record(g.Key)
-		in.within = stall
-		id := store.HandoverID{Giver: g.Giver, N: g.Number}
-		back, got, err := l.takeGiven(s, r, id, rec, g.Record.Size)
-		if err != nil {
-			return err
-		}
-		if got.Accepted {
-			in.last = in.last.And(got)
-		}
-		if in.receipts, err = appendFrame(in.receipts, kindReceipt, back); err != nil {
-			return err
-		}
-		if back.Accepted {
-			ids = append(ids, id)
-		}
-		in.within = stall + m.config.FetchTimeout
-		var k kind
-		k, header, err = readFrame(r)
-		if errors.Is(err, io.EOF) {
-			break // the giver has read all receipts
-		}
-		if err != nil {
-			return err
-		}
-		if k != kindGive {
-			return fmt.Errorf("%w: kind %d among sessions that are given away", errFrame, k)
-		}
-	}
-	for _, id := range ids {
-		m.store.Settled(id)
-	}
-	return nil
-}
-
-// takeGiven reads the body of a session that is given away, and takes it in if there is memory for it.
-func (l *link) takeGiven(s *stream, r io.Reader, id store.HandoverID, rec store.Record, size int64) (back receipt, got store.Receipt, err error) {
-	if err := s.link.quota.records.Wait(s.Context()); err != nil {
-		return back, got, err
-	}
-	done, err := s.link.quota.body(s.Context(), size)
-	if err != nil {
-		return back, got, err
-	}
-	defer done()
-	switch rec.Body, err = l.mesh.readContents(r, size, nil); {
-	case errors.Is(err, errNoRoom):
-		return l.mesh.noRoom(size), got, nil
-	case err != nil:
-		return back, got, err
-	}
-	rec.Counted = size
-	defer l.mesh.store.GiveBack(size)
-	back, got = l.mesh.takeIn(l, id, rec, l.mesh.store.Adopt)
-	return back, got, nil
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -466,4 +467,38 @@ func TestANodeThatWasOffForLongDoesNotTakeForMissingWhatWasStoredMeanwhile(t *te
 			})
 		})
 	}
+}
+
+// Where nobody keeps backups, the giver's copy is the only one until the receiver's is on disk: a receipt says that it is, also in the
+// middle of a drain, when the next sessions are already on their way.
+func TestWhatADrainHasHandedOverIsOnDisk(t *testing.T) {
+	inFarm(t, func(t *testing.T, f *farm) {
+		f.journals = time.Hour
+		nodes := f.backedUp(0, "a", "b")
+		a, b := nodes[0], nodes[1]
+		const many = 3000
+		f.wantAnswer("put", b.put("first", "written at once", 0), store.OK, "")
+		time.Sleep(time.Second) // what follows is to be written in an hour
+		for i := range many {
+			f.wantAnswer("put", a.put(keyOf(i), fmt.Sprint("cart ", i), 0), store.OK, "")
+		}
+		ctx, enough := context.WithCancel(t.Context())
+		defer enough()
+		ended := make(chan error)
+		go func() { ended <- a.mesh.Drain(ctx, func(DrainProgress) {}) }()
+		left := many
+		for ; left == many; left = a.store.Stats().Active {
+			time.Sleep(time.Millisecond)
+		}
+		b.kill() // in the midst of it
+		enough()
+		if err := <-ended; err == nil {
+			t.Error("all have been handed over")
+		}
+		b = f.startOn("b", "a")
+		j, _ := b.store.Journal()
+		if j.Loaded.Records+left < many+1 {
+			t.Errorf("of %d sessions %d are left, and %d on disk", many+1, left, j.Loaded.Records)
+		}
+	})
 }
