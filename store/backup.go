@@ -15,6 +15,7 @@ type backup struct {
 	loaded  bool   // from the journal: the holder does not know of this copy
 	own     bool   // loaded, and it is an earlier run of this node that held it
 	wasOwn  bool   // it was until now, and the journal has that yet
+	stands  journal.Place
 }
 
 // backupExtra is how much longer than the session a backup lives at least: renewals come in batches.

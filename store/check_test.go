@@ -193,14 +193,16 @@ func (st *Store) entries() (n int) {
 }
 
 // entry gives a copy of what a store knows of a key, for tests.
-func (st *Store) entry(key string) (session, bool) {
+func (st *Store) entry(key string) (*session, bool) {
 	sh := st.shardOf(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s := sh.sessions[key]; s != nil {
-		return *s, true
+		return &session{key: s.key, body: s.body, stamp: s.stamp, deleted: s.deleted, epoch: s.epoch, expires: s.expires,
+			lockedAt: s.lockedAt, timeout: s.timeout, flags: s.flags, cookie: s.cookie, lock: s.lock, floor: s.floor, state: s.state,
+			touched: s.touched, whose: s.whose, saved: s.saved, busy: s.busy, copies: s.copies}, true // but for place, which the journal's writer has
 	}
-	return session{}, false
+	return &session{}, false
 }
 
 // alone gives a store without a farm that is checked and closed at the test's end.

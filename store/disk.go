@@ -1,6 +1,11 @@
 package store
 
-import "peerstate/store/journal"
+import (
+	"math"
+	"time"
+
+	"peerstate/store/journal"
+)
 
 // disk puts what a shard has into the journal, under the shard's lock, so that the newest of each key is the last. The
 // bodies are not copied. A nil disk is none, and does nothing; all its methods may be called on it.
@@ -50,7 +55,7 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 		d.journal.SetAfter(m, savedSession(s.key), v.head(), body)
 		return m
 	}
-	m = d.journal.Set(savedSession(s.key), v.head(), body)
+	m = d.journal.SetAt(&s.place, savedSession(s.key), v.head(), body)
 	if stood {
 		d.journal.DeleteAfter(m, savedBackupOf(s.key))
 	}
@@ -72,15 +77,18 @@ func (d *disk) promoted(b *backup, s *session) {
 }
 
 // standsAsBackup in place of the time in session.saved: the journal has it as the backup that it was.
-const standsAsBackup = -1
+const standsAsBackup = math.MinInt32
 
 // written notes that a session, or what has become of it, is written down under its own name. It gives whether it stood as
 // a backup until now.
 func (s *session) written() (stood bool) {
 	stood = s.saved == standsAsBackup
-	s.saved = s.expires
+	s.savedUntil(s.expires)
 	return stood
 }
+
+// savedUntil notes when the session ends by what the journal has; not later, by less than a second.
+func (s *session) savedUntil(expires int64) { s.saved = int32(expires / int64(time.Second)) }
 
 // forget removes what was written of a session. The mark is of all of it.
 func (d *disk) forget(s *session) journal.Mark {
@@ -109,7 +117,7 @@ func (d *disk) backup(b *backup) journal.Mark {
 	if b.own {
 		v.kind = savedHeld
 	}
-	m := d.journal.Set(b.name(), v.head(), v.body)
+	m := d.journal.SetAt(&b.stands, b.name(), v.head(), v.body)
 	if b.wasOwn {
 		b.wasOwn = false
 		d.journal.DeleteAfter(m, savedSession(b.key))

@@ -126,7 +126,7 @@ func (st *Store) sweepShard(sh *shard) (seen int) {
 		if s.copies != nil {
 			st.renew(s)
 		}
-		if sh.disk != nil && s.state == held && (s.saved == standsAsBackup || s.expires-s.saved > deadline(0, s.timeout)/10) {
+		if sh.disk != nil && s.state == held && (s.saved == standsAsBackup || s.expires-int64(s.saved)*int64(time.Second) > deadline(0, s.timeout)/10) {
 			sh.disk.session(s) // a request only writes the new time into the session
 		}
 		letIn()

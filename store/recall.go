@@ -176,7 +176,7 @@ func (l *recall) copy(sh *shard, key string, v *saved, holder Peer, now instant)
 		s := &session{key: key}
 		sh.put(s)
 		st.revive(sh, s, &rec, now)
-		s.saved = s.expires
+		s.savedUntil(s.expires)
 		l.sessions++
 		return true
 	}
@@ -193,7 +193,7 @@ func (l *recall) copy(sh *shard, key string, v *saved, holder Peer, now instant)
 	sh.count(b, 1)
 	if rec.Timeout != 0 {
 		b.expires = now.mono + int64(left)
-		b.saved = b.expires - int64(lateBy(rec.Timeout))
+		b.savedUntil(b.expires - int64(lateBy(rec.Timeout)))
 	}
 	if b.own {
 		l.sessions++

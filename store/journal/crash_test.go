@@ -11,12 +11,16 @@ import (
 )
 
 // history is what a key may be found to have: the last value that was promised, or any that came later. "": deleted.
-type history struct{ may []string }
+type history struct {
+	may   []string
+	place Place // also of an earlier run
+}
 
 // ledger is what those who use the journal know.
 type ledger struct {
 	keys map[string]*history
 	next int
+	lost Place // that any key is said to have
 }
 
 func (l *ledger) change(r *rand.Rand, j *Journal) (string, Mark) {
@@ -33,7 +37,14 @@ func (l *ledger) change(r *rand.Rand, j *Journal) (string, Mark) {
 	l.next++
 	value := fmt.Sprintf("%d:%0*d", l.next, 1+r.IntN(300), 0)
 	h.may = append(h.may, value)
-	return key, j.Set(key, []byte(value[:1]), []byte(value[1:]))
+	head, body := []byte(value[:1]), []byte(value[1:])
+	switch r.IntN(4) {
+	case 0:
+		return key, j.Set(key, head, body)
+	case 1:
+		return key, j.SetAt(&l.lost, key, head, body)
+	}
+	return key, j.SetAt(&h.place, key, head, body)
 }
 
 // promised: all that was changed so far is on disk, or would be found now.

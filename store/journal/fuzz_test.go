@@ -10,7 +10,7 @@ import (
 func FuzzRecords(f *testing.F) {
 	const salt = 7
 	record := func(k kind, seq uint64, key, value string) []byte {
-		return append(appendRecord(nil, salt, k, seq, key, []byte(value)), value...)
+		return append(appendRecord(nil, salt, k, seq, key, nil, []byte(value)), value...)
 	}
 	a, b := record(valueKind, 1, "key", "value"), record(deletionKind, 2, "key", "")
 	f.Add([]byte(nil))
@@ -26,7 +26,7 @@ func FuzzRecords(f *testing.F) {
 			if !ok {
 				break
 			}
-			again := append(appendRecord(nil, salt, h.kind, h.seq, string(key), value), value...)
+			again := append(appendRecord(nil, salt, h.kind, h.seq, string(key), nil, value), value...)
 			if !bytes.Equal(again, data[r.at-h.size():r.at]) {
 				t.Fatalf("a record that nobody wrote: %+v", h)
 			}

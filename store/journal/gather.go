@@ -32,6 +32,8 @@ func (f *flight) of(stripe int) map[string]change {
 type change struct {
 	head, body []byte
 	deleted    bool
+	ref        ref    // of the entry, as far as was known; 0: it was not
+	place      *Place // where to note it; nil: nowhere
 }
 
 func (c *change) size(key string) int64 {

@@ -45,7 +45,7 @@ func changeAtOnce(t *testing.T, every time.Duration, seed uint64) {
 	for visitor := range 16 {
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(seed, uint64(visitor)))
-			own := map[string]string{}
+			own, places := map[string]string{}, map[string]*Place{}
 			for n := range 400 {
 				key := fmt.Sprint(visitor, "-", r.IntN(12))
 				other := "other" + key
@@ -72,7 +72,10 @@ func changeAtOnce(t *testing.T, every time.Duration, seed uint64) {
 						}
 					}
 				default:
-					j.Set(key, nil, []byte(value))
+					if places[key] == nil {
+						places[key] = new(Place)
+					}
+					j.SetAt(places[key], key, nil, []byte(value))
 					own[key] = value
 				}
 				if r.IntN(10) == 0 {

@@ -111,11 +111,24 @@ const never = Mark(math.MaxUint64)
 // is written, the last is. What is too large (a key of more than 64 KiB, a value of nearly 2 GiB) is not kept, nor is
 // what was there before. After Close it does nothing.
 func (j *Journal) Set(key string, head, body []byte) Mark {
-	if len(key) > maxKey || len(head)+len(body) > maxValue {
+	return j.set(key, change{head: head, body: body})
+}
+
+// Place remembers where the journal has what it knows of a key, for a key that changes often: it need not be searched then. The zero value
+// knows nothing yet. One that was used with another key is of no use, and does no harm.
+type Place struct{ ref atomic.Uint32 }
+
+// SetAt is Set with the key's place.
+func (j *Journal) SetAt(p *Place, key string, head, body []byte) Mark {
+	return j.set(key, change{head: head, body: body, place: p, ref: ref(p.ref.Load())})
+}
+
+func (j *Journal) set(key string, c change) Mark {
+	if len(key) > maxKey || len(c.head)+len(c.body) > maxValue {
 		j.Delete(key)
 		return never
 	}
-	return j.change(key, change{head: head, body: body})
+	return j.change(key, c)
 }
 
 // Delete takes the key's value away. After Close it does nothing.

@@ -438,7 +438,7 @@ func TestADeletionThatTheDiskLosesIsMadeAgain(t *testing.T) {
 		damaged := 0
 		d.set(func() {
 			for _, c := range d.files {
-				if at := bytes.Index(c.data, appendRecord(nil, 0, deletionKind, 0, "gone")[:4]); at >= 0 {
+				if at := bytes.Index(c.data, appendRecord(nil, 0, deletionKind, 0, "gone", nil, nil)[:4]); at >= 0 {
 					c.data[at+headerSize] ^= 4
 					damaged++
 				}

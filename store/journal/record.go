@@ -50,25 +50,19 @@ type header struct {
 
 func (h *header) size() int64 { return headerSize + int64(h.key) + int64(h.value) }
 
-// appendRecord appends a record up to where its value begins; the value's parts follow.
-func appendRecord(dst []byte, salt uint32, k kind, seq uint64, key string, value ...[]byte) []byte {
-	length := 0
-	for _, part := range value {
-		length += len(part)
-	}
+// appendRecord appends a record up to where the value's body begins, which follows.
+func appendRecord(dst []byte, salt uint32, k kind, seq uint64, key string, head, body []byte) []byte {
 	begin := len(dst)
 	dst = append(append(dst, magic...), byte(k))
 	dst = binary.LittleEndian.AppendUint64(dst, seq)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(key)))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(length))
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(head)+len(body)))
 	sum := crc32.Update(salt, castagnoli, dst[begin:])
 	dst = binary.LittleEndian.AppendUint32(dst, sum)
 	dst = append(dst, 0, 0, 0, 0)
-	dst = append(dst, key...)
+	dst = append(append(dst, key...), head...)
 	sum = crc32.Update(sum, castagnoli, dst[begin+headerSize:])
-	for _, part := range value {
-		sum = crc32.Update(sum, castagnoli, part)
-	}
+	sum = crc32.Update(sum, castagnoli, body)
 	binary.LittleEndian.PutUint32(dst[begin+24:], sum)
 	return dst
 }

@@ -53,7 +53,7 @@ type entry struct {
 	doubted bool // a failed write may have left a value that is newer
 }
 
-// ref is the number of an entry. A segment has many, and the collector need not look at numbers.
+// ref is the number of an entry; 0: none. A segment has many, and the collector need not look at numbers.
 type ref uint32
 
 // together is how many entries are allocated at a time.
@@ -98,7 +98,7 @@ func (x *index) unused() *entry {
 	if len(x.free) == 0 {
 		x.blocks = append(x.blocks, new([together]entry))
 		for i := range ref(together) {
-			x.free = append(x.free, ref(len(x.blocks)*together-1)-i)
+			x.free = append(x.free, ref(len(x.blocks)*together)-i)
 		}
 	}
 	r := x.free[len(x.free)-1]
@@ -108,7 +108,17 @@ func (x *index) unused() *entry {
 	return e
 }
 
-func (x *index) by(r ref) *entry { return &x.blocks[r/together][r%together] }
+func (x *index) by(r ref) *entry { return &x.blocks[(r-1)/together][(r-1)%together] }
+
+// find gives the entry of a key, which was the one of the number when somebody looked; nil: there is none.
+func (x *index) find(key string, r ref) *entry {
+	if r != 0 && int(r) <= len(x.blocks)*together && key != "" { // those that are not in use have no key
+		if e := x.by(r); e.key == key {
+			return e
+		}
+	}
+	return x.entries[key]
+}
 
 // record takes up a record that is on disk.
 func (x *index) record(e *entry, k kind, seq uint64, in uint32, size int64) {

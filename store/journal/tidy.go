@@ -103,7 +103,7 @@ func (w *writer) copyNext() error {
 	if e == nil || e.in != t.now || e.seq != h.seq {
 		return nil
 	}
-	return w.append(e, h.kind, h.seq, h.size(), value)
+	return w.append(e, h.kind, h.seq, h.size(), value, nil)
 }
 
 // toRemove is for a segment with nothing in force: it need not be read.

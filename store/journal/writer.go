@@ -119,7 +119,7 @@ func (w *writer) put(changes []map[string]change, now time.Time, given *int64) e
 }
 
 func (w *writer) putOne(key string, c change, now time.Time, given *int64) error {
-	e, k := w.entries[key], valueKind
+	e, k := w.find(key, c.ref), valueKind
 	if c.deleted {
 		if e == nil || e.deleted && e.in != 0 && !e.doubted {
 			return nil // there is nothing on disk, or it is deleted there
@@ -127,6 +127,9 @@ func (w *writer) putOne(key string, c change, now time.Time, given *int64) error
 		k = deletionKind
 	} else if e == nil {
 		e = w.entry(key)
+	}
+	if c.place != nil && e.ref != c.ref {
+		c.place.ref.Store(uint32(e.ref))
 	}
 	size := c.size(key)
 	*given += size
@@ -143,23 +146,19 @@ func (w *writer) nextSeq(now time.Time) uint64 {
 }
 
 // append gives a record to the disk.
-func (w *writer) append(e *entry, k kind, seq uint64, size int64, value ...[]byte) error {
+func (w *writer) append(e *entry, k kind, seq uint64, size int64, head, body []byte) error {
 	w.placed = append(w.placed, placed{entry: e, seq: seq, size: size, kind: k}) // first, or giveUp would not know of it
 	if err := w.open(); err != nil {
 		return err
 	}
 	w.placed[len(w.placed)-1].in = w.number
-	w.scratch = appendRecord(w.scratch[:0], w.current.salt, k, seq, e.key, value...)
+	w.scratch = appendRecord(w.scratch[:0], w.current.salt, k, seq, e.key, head, body)
 	w.current.written += size
 	if _, err := w.out.Write(w.scratch); err != nil {
 		return err
 	}
-	for _, part := range value {
-		if _, err := w.out.Write(part); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := w.out.Write(body)
+	return err
 }
 
 // open sees to it that there is a segment to write to, and that it is among those to be forced.
@@ -194,8 +193,7 @@ func (w *writer) open() error {
 	w.created = true
 	w.out.Reset(f)
 	head := w.identity.json()
-	w.scratch = appendRecord(w.scratch[:0], 0, headKind, s.id, "", head)
-	w.scratch = append(w.scratch, head...)
+	w.scratch = appendRecord(w.scratch[:0], 0, headKind, s.id, "", head, nil)
 	s.written = int64(len(w.scratch))
 	_, err = w.out.Write(w.scratch)
 	return err
@@ -350,5 +348,5 @@ func (w *writer) close(now time.Time) error {
 }
 
 func (w *writer) mark(now time.Time) error {
-	return w.append(&entry{}, markKind, w.nextSeq(now), headerSize)
+	return w.append(&entry{}, markKind, w.nextSeq(now), headerSize, nil, nil)
 }
