@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"time"
 
 	"peerstate/store/journal"
@@ -10,12 +11,36 @@ import (
 // holder first (see [Store.PromoteBackup]).
 type backup struct {
 	session // in no state
+	*places
+	loaded bool // from the journal: the holder does not know of this copy
+	own    bool // loaded, and it is an earlier run of this node that held it
+	wasOwn bool // it was until now, and the journal has that yet
+	stands journal.Place
+}
+
+// places is where a session and its backups are. Many have the same: it is never changed, only replaced.
+type places struct {
 	holder  Peer
 	keepers []Peer // who else has a copy, by the holder's word
-	loaded  bool   // from the journal: the holder does not know of this copy
-	own     bool   // loaded, and it is an earlier run of this node that held it
-	wasOwn  bool   // it was until now, and the journal has that yet
-	stands  journal.Place
+}
+
+// samePlaces is how many places a shard knows, so that what is the same is in memory once: with few nodes, all there are.
+const samePlaces = 16
+
+// places gives what says so. The shard is locked.
+func (sh *shard) placesOf(holder Peer, keepers []Peer) *places {
+	for _, p := range sh.places {
+		if p.holder == holder && slices.Equal(p.keepers, keepers) {
+			return p
+		}
+	}
+	p := &places{holder, keepers}
+	if len(sh.places) == samePlaces {
+		clear(sh.places)
+		sh.places = sh.places[:0]
+	}
+	sh.places = append(sh.places, p)
+	return p
 }
 
 // backupExtra is how much longer than the session a backup lives at least: renewals come in batches.
@@ -156,7 +181,7 @@ func (sh *shard) keep(r *Record, holder Peer, keepers []Peer, now int64) *backup
 	if r.Timeout != 0 {
 		b.expires = now + int64(r.Left) + int64(lateBy(r.Timeout))
 	}
-	b.holder, b.keepers, b.loaded, b.own, b.wasOwn = holder, keepers, false, false, b.own
+	b.places, b.loaded, b.own, b.wasOwn = sh.placesOf(holder, keepers), false, false, b.own
 	sh.count(b, 1)
 	return b
 }
@@ -279,7 +304,7 @@ func (st *Store) RelabelBackup(was Backup, holder Peer) {
 			sh.dropBackup(b)
 			return
 		}
-		b.holder = holder
+		b.places = sh.placesOf(holder, b.keepers)
 		sh.disk.backup(b)
 	}
 }

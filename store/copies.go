@@ -9,9 +9,7 @@ type copies struct {
 	since int64
 	// came is when (monotonic ns) this node became the holder, other than by creating the session.
 	came int64
-	// placed: there is one that is not in the journal yet.
-	placed bool
-	wait   chan struct{} // closed when something has become of a copy; made by who waits first
+	wait chan struct{} // closed when something has become of a copy; made by who waits first
 }
 
 // copyAt is one keeper's copy.
@@ -23,6 +21,7 @@ type copyAt struct {
 	told   int64
 	wanted bool // otherwise it is to be forgotten, once enough others have one
 	queued bool // it stands in the outbox, or is on its way
+	placed bool // it is not in the journal yet
 }
 
 func (c *copies) find(o *Outbox) *copyAt {
@@ -32,6 +31,15 @@ func (c *copies) find(o *Outbox) *copyAt {
 		}
 	}
 	return nil
+}
+
+// takePlaced tells whether there was one that is not in the journal yet. It counts as written now.
+func (c *copies) takePlaced() (any bool) {
+	for i := range c.at {
+		any = any || c.at[i].placed
+		c.at[i].placed = false
+	}
+	return any
 }
 
 // changed says that a session, or its deletion, is not what its backups are any more. The shard is locked.
@@ -51,7 +59,7 @@ func (st *Store) changed(s *session, now int64) {
 	}
 	st.tend(s, now)
 	if s.copies != nil {
-		s.copies.placed = false // it is written down by whoever changed it
+		s.copies.takePlaced() // it is written down by whoever changed it
 	}
 }
 
@@ -59,8 +67,7 @@ func (st *Store) changed(s *session, now int64) {
 // is locked.
 func (st *Store) tended(sh *shard, s *session, now int64) {
 	st.tend(s, now)
-	if s.copies != nil && s.copies.placed {
-		s.copies.placed = false
+	if s.copies != nil && s.copies.takePlaced() {
 		sh.disk.session(s)
 	}
 }
@@ -106,7 +113,7 @@ func (st *Store) place(s *session, now int64) {
 		if a == nil {
 			c.at = append(c.at, copyAt{out: o})
 			a = &c.at[len(c.at)-1]
-			c.placed = true
+			a.placed = true
 		}
 		a.wanted = true
 		if !st.sent(s, a) {

@@ -23,6 +23,7 @@ type shard struct {
 	created   uint64
 	backups   map[string]*backup // nil: there were none yet
 	mostKept  int                // the most of them since the map was made
+	places    []*places          // that backups have
 	keptBytes int64              // of their keys and bodies
 	recalled  int                // of them: sessions that an earlier run of this node held
 	disk      *disk              // nil: there is no journal
