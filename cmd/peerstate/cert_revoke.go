@@ -85,7 +85,7 @@ If this was a mistake, and the machine is safe:     peerstate cert unrevoke %s
 
 func unrevokeText(node string, s spread) string {
 	return fmt.Sprintf("%s is not revoked any more: its certificates and keys are good again, also any copy of them.\n\n%s\n"+
-		"It links by itself within some seconds, if it runs.\n", node, spreadText(s))
+		"It links by itself within half a minute, if it runs.\n", node, spreadText(s))
 }
 
 // spreadText tells which nodes know of it.

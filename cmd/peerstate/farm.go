@@ -81,8 +81,10 @@ func (n *sidecar) farmStatus(st *admin.Status) {
 			peer.RTTMillis = &ms
 		}
 		if !p.Cert.Expires.IsZero() {
-			peer.CertExpires, peer.Sessions = &p.Cert.Expires, &p.Sessions
-			peer.CertIssuer, peer.CertSerial = p.Cert.IssuerKey, p.Cert.Serial
+			peer.CertExpires, peer.CertIssuer, peer.CertSerial = &p.Cert.Expires, p.Cert.IssuerKey, p.Cert.Serial
+			if p.State != transport.Drained { // what it said before it left is not so any more
+				peer.Sessions = &p.Sessions
+			}
 		}
 		st.Peers = append(st.Peers, peer)
 	}

@@ -228,7 +228,7 @@ func TestANodeWithADataDirectoryHasItsSessionsAfterARestart(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(r.log.String(), "lost") {
+	if !strings.Contains(r.log.String(), `msg="the sessions stay in the journal, for the next start" sessions=1 `) || strings.Contains(r.log.String(), "lost") {
 		t.Errorf("the log says\n%s", r.log)
 	}
 	r = startSidecar(t, data)

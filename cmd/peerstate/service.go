@@ -161,8 +161,8 @@ func printInstalled(w io.Writer, p service.Place, i installed) error {
 	}
 	if ports.ASPNETStateRuns() {
 		fmt.Fprintf(&b, "Microsoft's own state service runs on this machine, and has port 42424 unless it was set to another one.\n"+
-			"When you change over: sc stop aspnet_state & sc config aspnet_state start= disabled\n"+
-			"And back again:       peerstate service stop & sc config aspnet_state start= auto & sc start aspnet_state\n\n")
+			"When you change over: cmd /c \"sc stop aspnet_state & sc config aspnet_state start= disabled\"\n"+
+			"And back again:       cmd /c \"peerstate service stop & sc config aspnet_state start= auto & sc start aspnet_state\"\n\n")
 	}
 	node := filepath.Join(p.Data, "node")
 	fmt.Fprintf(&b, "Next:\n  1. join the farm      %speerstate join TOKEN --out %s\n", as(p), node)

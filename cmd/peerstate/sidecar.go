@@ -106,6 +106,11 @@ func supervised(ctx context.Context, s *settings.Settings, log *slog.Logger, sys
 			log.Error("sessions are left behind", "error", derr)
 		}
 	}
+	if n.store != nil && s.DataDir != "" && (s.OnStop == settings.OnStopKeep || n.mesh == nil) {
+		if kept := n.store.Stats().Active; kept > 0 {
+			log.Info("the sessions stay in the journal, for the next start", "sessions", kept, "directory", s.DataDir)
+		}
+	}
 	n.enter(stopping)
 	n.stop()
 	if err == nil {

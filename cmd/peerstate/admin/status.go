@@ -68,7 +68,7 @@ type Peer struct {
 	Document    uint64     `json:"document"` // number of the farm's document that it has in force; 0: none
 	Rotation    string     `json:"rotation"` // how far it is while the CA is replaced: behind, old certificate, done; empty: it is not
 	Issuer      bool       `json:"issuer"`   // it is the farm's issuer
-	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said
+	Sessions    *int64     `json:"sessions"` // that it holds, by its own word; nil: it never said, or has left
 	Aliases     string     `json:"aliases"`  // how its PEERSTATE_APP_ALIASES differ from this node's; empty: they do not, as far as is known
 }
 

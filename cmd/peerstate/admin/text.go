@@ -87,7 +87,7 @@ func (p Page) figures(out *paper) {
 	st := p.Status
 	held := fmt.Sprintf("%s held (%s)", humanize.Comma(int64(st.Sessions.Active)), humanize.Bytes(uint64(max(st.Sessions.Bytes, 0))))
 	if st.Farm != "" {
-		held += fmt.Sprintf("; keeps %s backups for other nodes", humanize.Comma(int64(st.Sessions.Backups)))
+		held += fmt.Sprintf("; keeps %s for other nodes", plural(st.Sessions.Backups, "backup"))
 	}
 	out.labelled("Sessions", piece{held, plainInk})
 	if m := st.Memory; m.Limit > 0 {
@@ -145,7 +145,7 @@ func shares(half, most *float64) string {
 
 func (p Page) nodes(out *paper) {
 	s := p.Status
-	down := 0
+	down, gone := 0, 0
 	rows := [][]piece{{{s.Node, bold}, {s.Site, plainInk}, {"this node", plainInk}, {}, {}, {humanize.Comma(int64(s.Sessions.Active)), plainInk},
 		p.until(&s.Certificate.Expires), {p.RotationDone, plainInk}, {}}}
 	for _, peer := range s.Peers {
@@ -158,7 +158,11 @@ func (p Page) nodes(out *paper) {
 		case "suspect", "connecting":
 			kind = soon
 		}
-		if peer.State != "up" && peer.State != "drained" {
+		switch peer.State {
+		case "up":
+		case "drained":
+			gone++
+		default:
 			down++
 		}
 		row := []piece{{cmp.Or(peer.Node, peer.Addr), bold}, {peer.Site, plainInk}, {peer.State, kind}, {span(p.Now.Sub(peer.Since)), dim}, {}, {}, p.until(peer.CertExpires),
@@ -174,8 +178,11 @@ func (p Page) nodes(out *paper) {
 		rows = append(rows, row)
 	}
 	summary := piece{"all are up", plainInk}
-	if down > 0 {
+	switch {
+	case down > 0:
 		summary = piece{fmt.Sprintf("%d not up", down), bad}
+	case gone > 0:
+		summary = piece{fmt.Sprintf("%d drained, all others are up", gone), plainInk}
 	}
 	out.labelled("Nodes", piece{fmt.Sprintf("%d, with %s; ", len(rows), plural(len(s.Links), "link")), plainInk}, summary)
 	out.table([]string{"node", "site", "state", "for", "round trip", "sessions", "certificate", "new CA", "why"}, rows)

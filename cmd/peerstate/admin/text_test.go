@@ -63,6 +63,10 @@ func TestTheStatusAsTextHasWhatThePageHas(t *testing.T) {
 	if text := left.Text(false, 1); !strings.Contains(text, "waiting for web3 (drained)") {
 		t.Errorf("a node that has left is waited for, and is not named in\n%s", text)
 	}
+	left.Status.Sessions.Backups = 1
+	if text := left.Text(false, 1); !strings.Contains(text, "3, with 1 link; 1 drained, all others are up") || !strings.Contains(text, "; keeps 1 backup for other nodes") {
+		t.Errorf("a node has left, and one backup is kept, and the text is\n%s", text)
+	}
 	for _, c := range []struct {
 		states [2]string
 		self   bool

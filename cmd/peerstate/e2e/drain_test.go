@@ -71,6 +71,9 @@ func TestDrainAndForgetGoOverTheControlSocket(t *testing.T) {
 	}
 	london.ended <- nil
 	tokyo.want(200, "cart", "GET", "visitor", "")
+	if s, err := tokyo.status(); err != nil || len(s.Peers) != 1 || s.Peers[0].State != "drained" || s.Peers[0].Sessions != nil {
+		t.Errorf("of the node that has left tokyo says %+v, %v", s.Peers, err)
+	}
 	if out, err := command(tokyo, "forget", "london"); err != nil || !strings.Contains(out, "forgotten") {
 		t.Errorf("forget: %v\n%s", err, out)
 	}

@@ -255,7 +255,8 @@ type status struct {
 	Sessions struct{ Active int }
 	Peers    []struct {
 		Node, State, Reason string
-		RTT                 *float64 `json:"rtt_ms"` // nil: no link of its own
+		RTT                 *float64 `json:"rtt_ms"`
+		Sessions            *int64   // nil: no link of its own
 	}
 }
 

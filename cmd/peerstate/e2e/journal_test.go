@@ -159,6 +159,9 @@ func TestAStopThatKeepsLeavesTheSessionsInTheJournal(t *testing.T) {
 		london.want(200, "", "PUT", fmt.Sprint("visitor", i), "cart")
 	}
 	london.stop()
+	if !strings.Contains(london.log.String(), "the sessions stay in the journal") || !strings.Contains(london.log.String(), "sessions=20 ") {
+		t.Errorf("london's log does not say that its sessions stay:\n%s", london.log)
+	}
 	if s, err := tokyo.status(); err != nil || s.Sessions.Active != 0 {
 		t.Errorf("tokyo has %d sessions, %v", s.Sessions.Active, err)
 	}

@@ -78,7 +78,7 @@ func (f *Fault) whoHas(ctx context.Context, setting string, addr settings.Listen
 }
 
 // DisableASPNETState is what an administrator types to make room for us.
-const DisableASPNETState = "stop it for good, as administrator: sc stop aspnet_state & sc config aspnet_state start= disabled"
+const DisableASPNETState = "stop it for good, as administrator: cmd /c \"sc stop aspnet_state & sc config aspnet_state start= disabled\""
 
 // whoAnswers asks the program that listens on addr, in the state protocol, what it is. It changes
 // nothing there. The answer is "" if nothing useful comes within a second.

@@ -77,7 +77,7 @@ func (s *Settings) doubts() (warnings []string) {
 	}
 	if s.MaxMemory > 0 && int64(s.MaxBody) > int64(s.MaxMemory)/4 {
 		say("PEERSTATE_MAX_BODY is %q, and PEERSTATE_MAX_MEMORY %q: some sessions of that size fill it; one of more than a sixteenth of it "+
-			"cannot be relied on to be received when it is nearly full", s.Value("MaxBody"), s.Value("MaxMemory"))
+			"cannot be relied on to be received when it is nearly full; set PEERSTATE_MAX_BODY to what your largest sessions need", s.Value("MaxBody"), s.Value("MaxMemory"))
 	}
 	if s.BackupSync != store.SyncOff && s.Backups == 0 {
 		say("PEERSTATE_BACKUP_SYNC is %q and has no effect with PEERSTATE_BACKUPS=0", s.Value("BackupSync"))

@@ -54,5 +54,7 @@ export function summary(page, all, missing) {
   if (down.length) wrong.push(`not up: ${some(down.map(n => n.name), 4)}`)
   if (missing.length) wrong.push(`no link: ${some(missing.map(l => l.join('–')), 2)}`)
   const fine = all.length === 1 ? 'alone until another node joins' : page.mesh === 'auto' ? 'all linked with all' : 'all up'
-  return [h('span', { class: 'below' }, counted), h('span', { class: wrong.length ? 'below bad' : 'below' }, wrong.join(' · ') || fine)]
+  const gone = all.filter(n => n.state === 'drained')
+  const left = gone.length ? ` · drained: ${some(gone.map(n => n.name), 4)}` : ''
+  return [h('span', { class: 'below' }, counted), h('span', { class: wrong.length ? 'below bad' : 'below' }, (wrong.join(' · ') || fine) + left)]
 }
