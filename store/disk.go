@@ -14,6 +14,9 @@ type disk struct {
 	journal *journal.Journal
 }
 
+// headSize is the room that most heads need: it is not from the heap.
+const headSize = 256
+
 // session writes down what is known of a key.
 func (d *disk) session(s *session) journal.Mark { return d.sessionAfter(0, s) }
 
@@ -51,11 +54,13 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 		return d.forget(s)
 	}
 	stood := s.written()
+	var buf [headSize]byte
+	head := v.appendHead(buf[:0])
 	if m != 0 {
-		d.journal.SetAfter(m, savedSession(s.key), v.head(), body)
+		d.journal.SetAfter(m, savedSession(s.key), head, body)
 		return m
 	}
-	m = d.journal.SetAt(&s.place, savedSession(s.key), v.head(), body)
+	m = d.journal.SetAt(&s.place, savedSession(s.key), head, body)
 	if stood {
 		d.journal.DeleteAfter(m, savedBackupOf(s.key))
 	}
@@ -117,7 +122,8 @@ func (d *disk) backup(b *backup) journal.Mark {
 	if b.own {
 		v.kind = savedHeld
 	}
-	m := d.journal.SetAt(&b.stands, b.name(), v.head(), v.body)
+	var buf [headSize]byte
+	m := d.journal.SetAt(&b.stands, b.name(), v.appendHead(buf[:0]), v.body)
 	if b.wasOwn {
 		b.wasOwn = false
 		d.journal.DeleteAfter(m, savedSession(b.key))

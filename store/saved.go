@@ -54,9 +54,8 @@ var (
 	errSavedVersion = fmt.Errorf("a record of the journal: %w", journal.ErrNewer)
 )
 
-// head encodes all but the body.
-func (v *saved) head() []byte {
-	b := make([]byte, 0, 96+len(v.who.Node)+24*len(v.places))
+// appendHead encodes all but the body.
+func (v *saved) appendHead(b []byte) []byte {
 	b = append(b, savedVersion, byte(v.kind))
 	num := func(n uint64) { b = binary.AppendUvarint(b, n) }
 	peer := func(p Peer) {

@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
+func (v *saved) head() []byte { return v.appendHead(nil) }
+
 func drawSaved(t *rapid.T) saved {
 	peers := rapid.Custom(func(t *rapid.T) Peer {
 		return Peer{rapid.StringMatching(`[a-z][a-z0-9.-]{0,62}`).Draw(t, "node"), rapid.Uint64().Draw(t, "run")}

@@ -9,12 +9,12 @@ import (
 // flight is the changes that are written together, the newest of each key.
 type flight struct {
 	number  uint64
-	changes []map[string]change // by stripe; nil before it departs, and if nothing is to be written
-	bytes   int64               // of the records
-	urgent  bool                // somebody waits
-	last    bool                // it departed when the journal was being closed: there is no other after it
-	done    chan struct{}       // closed when it is on disk or has failed
-	err     error               // why it has failed; to be read after done
+	batches []batch       // by stripe; nil before it departs, and if nothing is to be written
+	bytes   int64         // of the records
+	urgent  bool          // somebody waits
+	last    bool          // it departed when the journal was being closed: there is no other after it
+	done    chan struct{} // closed when it is on disk or has failed
+	err     error         // why it has failed; to be read after done
 }
 
 func newFlight(number uint64) *flight {
@@ -23,14 +23,14 @@ func newFlight(number uint64) *flight {
 
 // of gives the changes of a stripe.
 func (f *flight) of(stripe int) map[string]change {
-	if f.changes == nil {
+	if f.batches == nil {
 		return nil
 	}
-	return f.changes[stripe]
+	return f.batches[stripe].changes
 }
 
 type change struct {
-	head, body []byte
+	head, body []byte // head is in the batch's
 	deleted    bool
 	ref        ref    // of the entry, as far as was known; 0: it was not
 	place      *Place // where to note it; nil: nowhere
@@ -50,12 +50,28 @@ type gathering struct {
 }
 
 type stripe struct {
-	mu      sync.Mutex
-	number  uint64            // of the flight that takes the changes
-	changes map[string]change // nil: none yet
-	spare   map[string]change // empty, from a flight before: it need not grow anew; nil: none
-	bytes   int64             // of the records
-	_       [24]byte          // the next one is on another cache line
+	mu     sync.Mutex
+	number uint64   // of the flight that takes the changes
+	batch           // without a map: none yet
+	spare  batch    // empty, from a flight before: it need not grow anew; without a map: none
+	bytes  int64    // of the records
+	_      [40]byte // the next one is on another cache line
+}
+
+// batch is changes and their heads, together: of one each, the collector would have much to do, and have those wait who make the changes.
+type batch struct {
+	changes map[string]change
+	heads   []byte
+}
+
+// keep gives a copy of a head, if possible in place of another, which is not needed any more.
+func (b *batch) keep(head, instead []byte) []byte {
+	if len(head) <= cap(instead) {
+		return append(instead[:0], head...)
+	}
+	n := len(b.heads)
+	b.heads = append(b.heads, head...)
+	return b.heads[n:len(b.heads):len(b.heads)]
 }
 
 func (g *gathering) begin(number uint64) {
@@ -69,29 +85,31 @@ func (g *gathering) of(key string) *stripe {
 	return &g.stripes[maphash.String(g.seed, key)%uint64(len(g.stripes))]
 }
 
-// gather takes up a change, unless it comes too late, and tells the number of its flight, and whether it is the first that the
-// writer need be told of.
-func (g *gathering) gather(key string, c change, late bool) (number uint64, first bool) {
+// gather takes up a change and a copy of its head, unless it comes too late, and tells the number of its flight, and whether it is the
+// first that the writer need be told of.
+func (g *gathering) gather(key string, head []byte, c change, late bool) (number uint64, first bool) {
 	s := g.of(key)
 	s.mu.Lock()
 	number = s.number
 	if !late {
-		s.put(key, c)
+		s.put(key, head, c)
 	}
 	s.mu.Unlock()
 	// After the change is there: whoever takes the changes says before that there are none.
 	return number, !late && !g.pending.Load() && !g.pending.Swap(true)
 }
 
-func (s *stripe) put(key string, c change) {
+func (s *stripe) put(key string, head []byte, c change) {
 	if s.changes == nil {
-		if s.changes, s.spare = s.spare, nil; s.changes == nil {
+		if s.batch, s.spare = s.spare, (batch{}); s.changes == nil {
 			s.changes = map[string]change{}
 		}
 	}
-	if old, ok := s.changes[key]; ok {
+	old, ok := s.changes[key]
+	if ok {
 		s.bytes -= old.size(key)
 	}
+	c.head = s.keep(head, old.head)
 	s.changes[key] = c
 	s.bytes += c.size(key)
 }
@@ -101,7 +119,7 @@ func (g *gathering) deleteAgain(key string) {
 	s := g.of(key)
 	s.mu.Lock()
 	if _, ok := s.changes[key]; !ok {
-		s.put(key, change{deleted: true})
+		s.put(key, nil, change{deleted: true})
 	}
 	s.mu.Unlock()
 	g.pending.Store(true)
@@ -110,13 +128,13 @@ func (g *gathering) deleteAgain(key string) {
 // take gives a flight the changes that there are. What comes from now on is for the next one.
 func (g *gathering) take(f *flight) {
 	g.pending.Store(false)
-	f.changes = make([]map[string]change, len(g.stripes))
+	f.batches = make([]batch, len(g.stripes))
 	for i := range g.stripes {
 		s := &g.stripes[i]
 		s.mu.Lock()
-		f.changes[i] = s.changes
+		f.batches[i] = s.batch
 		f.bytes += s.bytes
-		s.changes, s.bytes, s.number = nil, 0, f.number+1
+		s.batch, s.bytes, s.number = batch{}, 0, f.number+1
 		s.mu.Unlock()
 	}
 }
@@ -129,7 +147,7 @@ func (g *gathering) takeBack(f *flight, number uint64, forget func(key string, c
 		s.mu.Lock()
 		for key, c := range f.of(i) {
 			if _, ok := s.changes[key]; !ok && !forget(key, c) {
-				s.put(key, c)
+				s.put(key, c.head, c)
 			}
 		}
 		s.number = number
@@ -138,23 +156,26 @@ func (g *gathering) takeBack(f *flight, number uint64, forget func(key string, c
 	g.pending.Store(true)
 }
 
-// mostSpare is how many changes a stripe may have had in a flight for its map to be used again: one of very many, as after
-// a start, or when very many sessions expire, would be walked through and kept by all that follow.
-const mostSpare = 1 << 8
+// mostSpare is how many changes a stripe may have had in a flight for its map to be used again, and mostHeads how many bytes of heads: one
+// of very many, as after a start, or when very many sessions expire, would be walked through and kept by all that follow.
+const (
+	mostSpare = 1 << 8
+	mostHeads = 64 << 10
+)
 
 // reuse takes what a flight on disk needs no longer.
 func (g *gathering) reuse(f *flight) {
-	for i, changes := range f.changes {
-		if changes == nil || len(changes) > mostSpare {
+	for i, b := range f.batches {
+		if b.changes == nil || len(b.changes) > mostSpare || cap(b.heads) > mostHeads {
 			continue
 		}
-		clear(changes)
+		clear(b.changes)
 		s := &g.stripes[i]
 		s.mu.Lock()
-		s.spare = changes
+		s.spare = batch{b.changes, b.heads[:0]}
 		s.mu.Unlock()
 	}
-	f.changes = nil
+	f.batches = nil
 }
 
 // gathered is how many bytes of records no flight has taken yet.

@@ -107,11 +107,11 @@ type Loaded struct {
 // never is the mark of a change that cannot be written.
 const never = Mark(math.MaxUint64)
 
-// Set puts a value in force: head followed by body, neither of which may be changed any more. The key is kept. Of several before one
+// Set puts a value in force: head, of which it makes a copy, followed by body, which may not be changed any more. The key is kept. Of several before one
 // is written, the last is. What is too large (a key of more than 64 KiB, a value of nearly 2 GiB) is not kept, nor is
 // what was there before. After Close it does nothing.
 func (j *Journal) Set(key string, head, body []byte) Mark {
-	return j.set(key, change{head: head, body: body})
+	return j.set(key, head, change{body: body})
 }
 
 // Place remembers where the journal has what it knows of a key, for a key that changes often: it need not be searched then. The zero value
@@ -120,27 +120,27 @@ type Place struct{ ref atomic.Uint32 }
 
 // SetAt is Set with the key's place.
 func (j *Journal) SetAt(p *Place, key string, head, body []byte) Mark {
-	return j.set(key, change{head: head, body: body, place: p, ref: ref(p.ref.Load())})
+	return j.set(key, head, change{body: body, place: p, ref: ref(p.ref.Load())})
 }
 
-func (j *Journal) set(key string, c change) Mark {
-	if len(key) > maxKey || len(c.head)+len(c.body) > maxValue {
+func (j *Journal) set(key string, head []byte, c change) Mark {
+	if len(key) > maxKey || len(head)+len(c.body) > maxValue {
 		j.Delete(key)
 		return never
 	}
-	return j.change(key, c)
+	return j.change(key, head, c)
 }
 
 // Delete takes the key's value away. After Close it does nothing.
-func (j *Journal) Delete(key string) Mark { return j.change(key, change{deleted: true}) }
+func (j *Journal) Delete(key string) Mark { return j.change(key, nil, change{deleted: true}) }
 
-func (j *Journal) change(key string, c change) Mark {
+func (j *Journal) change(key string, head []byte, c change) Mark {
 	if j.laters.Load() > 0 {
 		j.mu.Lock()
 		delete(j.later, key)
 		j.mu.Unlock()
 	}
-	number, first := j.gather(key, c, j.closing.Load())
+	number, first := j.gather(key, head, c, j.closing.Load())
 	if first {
 		j.nudge()
 	}

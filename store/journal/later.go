@@ -1,5 +1,7 @@
 package journal
 
+import "bytes"
+
 // A value that comes to stand under another key is two changes, and a crash may leave any of those that were not forced
 // yet. So the old key is changed when the new one is on disk, in a later round: at no time is the value under neither.
 
@@ -15,23 +17,24 @@ type waits struct {
 // SetAfter is Set when the change of the mark is on disk; until then the key's old value stands there. Any other change of
 // the key meanwhile is made instead.
 func (j *Journal) SetAfter(m Mark, key string, head, body []byte) {
-	j.after(m, key, change{head: head, body: body})
+	j.after(m, key, bytes.Clone(head), change{body: body})
 }
 
 // DeleteAfter is Delete when the change of the mark is on disk, unless the key is changed before.
-func (j *Journal) DeleteAfter(m Mark, key string) { j.after(m, key, change{deleted: true}) }
+func (j *Journal) DeleteAfter(m Mark, key string) { j.after(m, key, nil, change{deleted: true}) }
 
-func (j *Journal) after(m Mark, key string, c change) {
+func (j *Journal) after(m Mark, key string, head []byte, c change) {
 	j.mu.Lock()
 	if m == never || uint64(m) <= j.written || j.closing.Load() {
 		j.mu.Unlock()
-		j.change(key, c)
+		j.change(key, head, c)
 		return
 	}
 	defer j.mu.Unlock()
 	if j.later == nil {
 		j.later = later{}
 	}
+	c.head = head
 	j.later[key] = waits{c, m}
 	j.laters.Store(int64(len(j.later)))
 }
@@ -42,7 +45,7 @@ func (j *Journal) ripe() {
 	for key, x := range j.later {
 		if uint64(x.after) <= j.written {
 			delete(j.later, key)
-			j.gather(key, x.change, false)
+			j.gather(key, x.head, x.change, false)
 		}
 	}
 	if len(j.later) == 0 {

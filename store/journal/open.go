@@ -148,7 +148,7 @@ func open(d disk, o Options, load func(key string, value []byte) error) (*Journa
 	j.begin(1)
 	j.stats = Stats{Loaded: l.Loaded, Bytes: j.w.total, Live: j.w.live, Keys: j.w.keys}
 	for _, key := range l.rejected {
-		j.gather(key, change{deleted: true}, false)
+		j.gather(key, nil, change{deleted: true}, false)
 	}
 	go j.run()
 	return j, nil

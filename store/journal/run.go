@@ -66,7 +66,7 @@ func (j *Journal) due(now time.Time) (pause time.Duration, end bool) {
 func (j *Journal) write() {
 	now := time.Now()
 	f := j.depart(now)
-	j.arrive(f, j.w.round(f.changes, now))
+	j.arrive(f, j.w.round(f.batches, now))
 	for _, l := range j.w.takeLost() {
 		switch {
 		case l.deleted:

@@ -56,7 +56,7 @@ func newWriter(d disk, id identity, sz sizes, log *slog.Logger) writer {
 
 // round writes the changes and some of what is to be moved for tidiness, and forces all of it. After an error nothing
 // of it counts as written.
-func (w *writer) round(changes []map[string]change, now time.Time) error {
+func (w *writer) round(changes []batch, now time.Time) error {
 	var given int64
 	if w.failed {
 		w.makeRoom(now)
@@ -104,9 +104,9 @@ func (w *writer) letOthers() {
 	}
 }
 
-func (w *writer) put(changes []map[string]change, now time.Time, given *int64) error {
+func (w *writer) put(changes []batch, now time.Time, given *int64) error {
 	for _, some := range changes {
-		for key, c := range some {
+		for key, c := range some.changes {
 			if err := w.putOne(key, c, now, given); err != nil {
 				return err
 			}
