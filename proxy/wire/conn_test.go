@@ -11,6 +11,16 @@ import (
 	"time"
 )
 
+// socket is a pipe that takes deadlines, as a socket does, when the other side has closed.
+type socket struct{ net.Conn }
+
+func (s socket) SetDeadline(t time.Time) error {
+	if err := s.Conn.SetDeadline(t); !errors.Is(err, io.ErrClosedPipe) {
+		return err
+	}
+	return nil
+}
+
 // answering makes a Conn to a server that reads a request and says text, in one piece or byte by byte, and then closes.
 func answering(t *testing.T, text string, piece int) *Conn {
 	client, server := net.Pipe()
@@ -28,7 +38,7 @@ func answering(t *testing.T, text string, piece int) *Conn {
 			rest = rest[n:]
 		}
 	}()
-	return NewConn(client, 100, nil)
+	return NewConn(socket{client}, 100, nil)
 }
 
 func TestAnAnswerIsRead(t *testing.T) {
