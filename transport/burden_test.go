@@ -88,7 +88,7 @@ func heap() int64 {
 }
 
 func TestWhatIsDeclaredAndNotSentCostsLittleMemory(t *testing.T) {
-	inFarm(t, func(t *testing.T, f *farm) {
+	inFarmAlone(t, func(t *testing.T, f *farm) {
 		u := besideAnHonestPeer(f)
 		r := f.join("b", u.a)
 		r.answer(frame(kindReply, reply{Kind: store.ReplyMissing}), true)
@@ -119,7 +119,7 @@ func TestWhatIsDeclaredAndNotSentCostsLittleMemory(t *testing.T) {
 
 // A stream for backups stays open for as long as the link lives, so a peer may have a few of them only.
 func TestThousandsOfStreamsForBackupsCostLittleMemory(t *testing.T) {
-	inFarm(t, func(t *testing.T, f *farm) {
+	inFarmAlone(t, func(t *testing.T, f *farm) {
 		f.backups = 1
 		u := besideAnHonestPeer(f)
 		r := f.join("b", u.a)
@@ -146,7 +146,7 @@ func TestThousandsOfStreamsForBackupsCostLittleMemory(t *testing.T) {
 }
 
 func TestThousandsOfHalfOpenStreamsHoldUpNobody(t *testing.T) {
-	inFarm(t, func(t *testing.T, f *farm) {
+	inFarmAlone(t, func(t *testing.T, f *farm) {
 		u := besideAnHonestPeer(f)
 		r := f.join("b", u.a)
 		r.answer(frame(kindReply, reply{Kind: store.ReplyMissing}), true)

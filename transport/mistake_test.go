@@ -48,6 +48,7 @@ func TestOneApplicationWithTwoSiteNumbersIsNoticed(t *testing.T) {
 	for what, tp := range map[string]topology{"full mesh": full(4), "line": line(4)} {
 		t.Run(what, func(t *testing.T) {
 			inFarm(t, func(t *testing.T, f *farm) {
+				f.config = func(c *Config) { c.calm = 5 * time.Second } // hours pass
 				d := f.draw(tp)
 				a, b, other := d.all[0], d.all[3], d.all[1]
 				a.put(siteA+"/"+anID, "x", 0)

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -306,21 +307,23 @@ func (r *raw) welcomed() {
 // is long on its way.
 func TestAReplacedLinkStaysUntilWhatWasOpenedOnItHasCome(t *testing.T) {
 	for offset := range 10 {
-		inFarm(t, func(t *testing.T, f *farm) {
-			a, b := f.start("a"), f.start("b", "a")
-			f.linked(a, b)
-			b.put(keyOf(1), "cart", 0)
-			slow(a, b, 1400*time.Millisecond)
-			time.Sleep(10*time.Second + time.Duration(offset)*100*time.Millisecond)
-			b.certify(f.ca)
-			for b.mesh.direct("a").generation == 0 {
-				time.Sleep(time.Millisecond)
-			}
-			if a.mesh.direct("b").generation != 0 {
-				t.Fatal("a uses the new link already")
-			}
-			f.wantAnswer("get over the old link", a.get(keyOf(1)), store.OK, "cart")
-			f.renewed(10*time.Second, a, b)
+		t.Run(fmt.Sprint(offset), func(t *testing.T) {
+			inFarm(t, func(t *testing.T, f *farm) {
+				a, b := f.start("a"), f.start("b", "a")
+				f.linked(a, b)
+				b.put(keyOf(1), "cart", 0)
+				slow(a, b, 1400*time.Millisecond)
+				time.Sleep(10*time.Second + time.Duration(offset)*100*time.Millisecond)
+				b.certify(f.ca)
+				for b.mesh.direct("a").generation == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				if a.mesh.direct("b").generation != 0 {
+					t.Fatal("a uses the new link already")
+				}
+				f.wantAnswer("get over the old link", a.get(keyOf(1)), store.OK, "cart")
+				f.renewed(10*time.Second, a, b)
+			})
 		})
 	}
 }

@@ -125,7 +125,7 @@ func TestOfIPv6AWholeNetworkCountsAsOneAddress(t *testing.T) {
 
 // The attacker answers the proof of his address, so all he may have is half-open.
 func TestThousandsOfHalfOpenHandshakesAreBoundedAndHarmNobody(t *testing.T) {
-	inFarm(t, func(t *testing.T, f *farm) {
+	inFarmAlone(t, func(t *testing.T, f *farm) {
 		u := besideAnHonestPeer(f)
 		conn, link := f.attach("x")
 		done := make(chan struct{})

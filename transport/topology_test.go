@@ -111,7 +111,13 @@ type drawn struct {
 // draw starts the nodes of a topology and waits until each can reach each.
 func (f *farm) draw(tp topology) *drawn {
 	f.t.Helper()
-	f.config = func(c *Config) { c.Manual = true }
+	before := f.config
+	f.config = func(c *Config) {
+		if before != nil {
+			before(c)
+		}
+		c.Manual = true
+	}
 	d := &drawn{farm: f, topology: tp}
 	for i := range tp.size {
 		d.all = append(d.all, f.start(nodeName(i), d.peersOf(i)...))
@@ -133,6 +139,7 @@ func (d *drawn) peersOf(i int) (peers []string) {
 func (d *drawn) reached() {
 	d.t.Helper()
 	var last string
+	distances := d.distances()
 	for range 300 {
 		last = ""
 		for i, a := range d.all {
@@ -142,7 +149,7 @@ func (d *drawn) reached() {
 					up[p.Node] = p.Hops
 				}
 			}
-			for j, hops := range d.distances()[i] {
+			for j, hops := range distances[i] {
 				if i != j && up[nodeName(j)] != hops {
 					last = fmt.Sprintf("%s sees %s %d links away, want %d", a.name, nodeName(j), up[nodeName(j)], hops)
 				}
