@@ -41,6 +41,10 @@ func (l leakChecked) Run() int {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error { // what the race detector is told goes for these programs, too
+			e.Setenv("GORACE", os.Getenv("GORACE"))
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// exits CODE PROGRAM ARGS: exec for a program that must end with that exit code.
 			"exits": func(ts *testscript.TestScript, neg bool, args []string) {

@@ -46,6 +46,7 @@ func (f *farm) safe(nodes ...*node) {
 }
 
 func TestTheSessionsOfAKilledNodeAreFoundFromAnyOther(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	nodes := f.mesh("PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_BACKUP_SYNC=on")
 	london, tokyo, paris := nodes[0], nodes[1], nodes[2]
@@ -85,6 +86,7 @@ func (f *farm) mesh(env ...string) []*node {
 // killed and started again. With backups that are waited for, each addition that was answered is there in
 // the end, and one that was not was made at most once.
 func TestNoAnsweredWriteIsLostWhileNodesAreKilled(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	env := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_BACKUP_SYNC=strict"}
 	nodes := f.mesh(env...)
@@ -191,6 +193,7 @@ func (n *node) addOne(t *testing.T, id string) (ok, unsure bool) {
 }
 
 func TestAPausedNodeDoesNotServeWhatOthersHaveTakenOver(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	nodes := f.mesh("PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_BACKUP_SYNC=on")
 	london, tokyo := nodes[0], nodes[1]

@@ -11,6 +11,7 @@ import (
 // One node is killed and started again, over and over, while a visitor's pages run on the other and
 // are tried on it as well: nobody ever says that the session has gone, and no page's write is lost.
 func TestANodeThatIsKilledAndRestartedUnderLoadForgetsNoSessionOfTheOther(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
 	f.startBoth(london, tokyo)
@@ -62,6 +63,7 @@ func TestANodeThatIsKilledAndRestartedUnderLoadForgetsNoSessionOfTheOther(t *tes
 }
 
 func TestANodeThatWasNeverInstalledKeepsNobodyWaiting(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	london, absent := f.node("london", "PEERSTATE_MISSING_GRACE=1s"), f.node("tokyo")
 	london.start(absent)
@@ -76,6 +78,7 @@ func TestANodeThatWasNeverInstalledKeepsNobodyWaiting(t *testing.T) {
 }
 
 func TestSessionsOnAKilledNodeAreWaitedForAndThenMissing(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	short := []string{"PEERSTATE_MISSING_GRACE=1s", "PEERSTATE_LOST_AFTER=2s", "PEERSTATE_BACKUPS=0"}
 	london, tokyo := f.node("london", short...), f.node("tokyo", short...)

@@ -8,6 +8,7 @@ import (
 )
 
 func TestAStoppedNodeHandsItsSessionsToTheOthers(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	london, tokyo, paris := f.node("london"), f.node("tokyo"), f.node("paris")
 	london.start(tokyo, paris)
@@ -48,6 +49,7 @@ func TestAStoppedNodeHandsItsSessionsToTheOthers(t *testing.T) {
 }
 
 func TestDrainAndForgetGoOverTheControlSocket(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	london, tokyo, nobody := f.node("london"), f.node("tokyo"), f.node("nobody")
 	f.startBoth(london, tokyo)

@@ -75,6 +75,7 @@ func explaining(t *testing.T, names ...string) (*farm, []*node) {
 
 // As an operator does it: a visitor's page hangs, and he asks on any node who has the session's lock.
 func TestExplainFindsTheProcessThatHasASessionsLock(t *testing.T) {
+	t.Parallel()
 	f, nodes := explaining(t, "london", "tokyo", "paris")
 	london, tokyo, paris := nodes[0], nodes[1], nodes[2]
 	const id = "mbkzjsnmvgpbxytfdrlwhq5e"
@@ -127,6 +128,7 @@ func TestExplainFindsTheProcessThatHasASessionsLock(t *testing.T) {
 
 // The mistake: one machine has the site under another number. It is noticed, explained, and mended with the line that is given.
 func TestTheMistakeOfSiteNumbersIsNoticedAndMended(t *testing.T) {
+	t.Parallel()
 	f, nodes := explaining(t, "london", "tokyo")
 	london, tokyo := nodes[0], nodes[1]
 	const id = "mbkzjsnmvgpbxytfdrlwhq5e"

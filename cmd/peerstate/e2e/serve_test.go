@@ -8,6 +8,7 @@ import (
 )
 
 func TestASessionStoredThroughOneSiteIsReadThroughTheOther(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
 	f.startBoth(london, tokyo)
@@ -31,6 +32,7 @@ func TestASessionStoredThroughOneSiteIsReadThroughTheOther(t *testing.T) {
 }
 
 func TestABenchThatVisitsBothNodesSeesNoWrongValue(t *testing.T) {
+	t.Parallel()
 	f := newFarm(t)
 	london, tokyo := f.node("london"), f.node("tokyo")
 	f.startBoth(london, tokyo)
@@ -41,6 +43,7 @@ func TestABenchThatVisitsBothNodesSeesNoWrongValue(t *testing.T) {
 }
 
 func TestANodeOfAnotherFarmGetsNothing(t *testing.T) {
+	t.Parallel()
 	f, other := newFarm(t), newFarm(t)
 	london, stranger := f.node("london"), other.node("tokyo")
 	london.start(stranger)

@@ -167,8 +167,8 @@ func TestNothingIsLostOrDoubledWhenNodesAreKilledInTheMiddleOfAMigration(t *test
 		}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := newFarm(t)
-			f.t = t
 			old := f.aspnetState()
 			counters := newCounters(t, 200)
 			for i := range counters.n {
