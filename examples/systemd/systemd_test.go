@@ -46,24 +46,23 @@ func TestSystemdTakesWhatInstallPrints(t *testing.T) {
 	}
 }
 
-func TestTheBuffersAreAsLargeAsQUICWants(t *testing.T) {
+func TestTheSystemsSettingsAreAsLargeAsQUICWantsAndKeepOurPorts(t *testing.T) {
 	data, err := os.ReadFile("60-peerstate.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]int{}
+	values := map[string]string{}
 	for line := range strings.Lines(string(data)) {
 		if name, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
-			n, err := strconv.Atoi(strings.TrimSpace(value))
-			if err != nil {
-				t.Errorf("%q: %v", line, err)
-			}
-			values[strings.TrimSpace(name)] = n
+			values[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
 	for _, name := range []string{"net.core.rmem_max", "net.core.wmem_max"} {
-		if values[name] < 7<<20 { // quic-go's desiredBufferSize
-			t.Errorf("%s is %d", name, values[name])
+		if n, err := strconv.Atoi(values[name]); err != nil || n < 7<<20 { // quic-go's desiredBufferSize
+			t.Errorf("%s is %q, %v", name, values[name], err)
 		}
+	}
+	if reserved := values["net.ipv4.ip_local_reserved_ports"]; reserved != "42424-42426" { // the defaults of the three listeners
+		t.Errorf("reserved are the ports %q", reserved)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"peerstate/cmd/peerstate/settings"
@@ -74,7 +75,25 @@ func (f *Fault) whoHas(ctx context.Context, setting string, addr settings.Listen
 	}
 	if who := whoAnswers(ctx, addr); who != "" {
 		f.What += "; " + who + " answers there"
+		return
 	}
+	if _, port, err := net.SplitHostPort(string(addr)); err == nil && nobodyListens(ctx, addr) {
+		f.What = fmt.Sprintf("%s: cannot listen on TCP %s: nobody listens there, but a connection of another program goes out from that port, or did in the last minute", setting, addr)
+		f.Mend = fmt.Sprintf("start again in a minute; on Linux keep such connections off the port: sysctl -w net.ipv4.ip_local_reserved_ports=%s (lasting in /etc/sysctl.d)", port)
+	}
+}
+
+// nobodyListens tells that a port which is in use is not one that a program listens on: the system gives such ports to connections.
+func nobodyListens(ctx context.Context, addr settings.ListenAddr) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", addr.Reachable())
+	if err == nil {
+		_ = nc.Close() // only a question was asked
+		return false
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // DisableASPNETState is what an administrator types to make room for us.
