@@ -17,7 +17,7 @@ type disk struct {
 // headSize is the room that most heads need: it is not from the heap.
 const headSize = 256
 
-// session writes down what is known of a key.
+// session writes down what is known of a key, which is not absent.
 func (d *disk) session(s *session) journal.Mark { return d.sessionAfter(0, s) }
 
 // sessionAfter is session, but what stands there now stays until the change of the mark is on disk.
@@ -50,8 +50,6 @@ func (d *disk) sessionAfter(m journal.Mark, s *session) journal.Mark {
 		v.kind, v.who = savedMoved, s.busy.to
 	case deleted:
 		v.kind = savedDeleted
-	default:
-		return d.forget(s)
 	}
 	stood := s.written()
 	var buf [headSize]byte
@@ -95,16 +93,16 @@ func (s *session) written() (stood bool) {
 // savedUntil notes when the session ends by what the journal has; not later, by less than a second.
 func (s *session) savedUntil(expires int64) { s.saved = int32(expires / int64(time.Second)) }
 
-// forget removes what was written of a session. The mark is of all of it.
-func (d *disk) forget(s *session) journal.Mark {
+// forget removes what was written of a session whose time is over, or of a note. Nobody waits for that: a crash may bring
+// either back, whose time is over then as well, or soon.
+func (d *disk) forget(s *session) {
 	if d == nil {
-		return 0
+		return
 	}
-	m := d.journal.Delete(savedSession(s.key))
+	d.journal.Delete(savedSession(s.key))
 	if s.written() {
-		m = max(m, d.journal.Delete(savedBackupOf(s.key)))
+		d.journal.Delete(savedBackupOf(s.key))
 	}
-	return m
 }
 
 // backup writes a backup down. What it has taken the place of stays until it is on disk.
