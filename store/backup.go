@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -88,7 +89,7 @@ func (st *Store) keepOnce(holder Peer, kind ParcelKind, rec Record) (k KeepKind,
 	case ParcelForget:
 		// Whoever has a later record of the session is its holder by now, whoever it was for this node.
 		if b := sh.backups[rec.Key]; b != nil {
-			if c := b.version().Compare(rec.Version()); c < 0 || c == 0 && b.holder.Node == holder.Node {
+			if c := cmp.Or(cmp.Compare(b.stamp, rec.Stamp), cmp.Compare(b.epoch, rec.Epoch)); c < 0 || c == 0 && b.holder.Node == holder.Node {
 				sh.dropBackup(b)
 			}
 		}
@@ -112,12 +113,12 @@ func (st *Store) keepOnce(holder Peer, kind ParcelKind, rec Record) (k KeepKind,
 	}
 	b := sh.backups[rec.Key]
 	switch {
+	case b != nil && b.version().Compare(rec.Version()) > 0:
+		return KeepNewer, false // also a renewal that comes late: for its sender this copy would never be promoted
 	case b != nil && b.stamp == rec.Stamp && kind == ParcelRenew:
 		rec.Body = b.body
 	case kind == ParcelRenew:
 		return KeepLacking, false
-	case b != nil && b.version().Compare(rec.Version()) > 0:
-		return KeepNewer, false
 	}
 	more := st.room.backupOf(rec.Key, rec.Body)
 	if b != nil {

@@ -351,9 +351,11 @@ func TestOfTwoRecordsOfOneKeyTheNewerIsKept(t *testing.T) {
 			{"c", ParcelCopy, 4, 9, KeepNewer},
 			{"c", ParcelCopy, 5, 0, KeepNewer},
 			{"c", ParcelRenew, 5, 2, KeepDone},
+			{"b", ParcelRenew, 5, 1, KeepNewer}, // late: it has given the session to c
 			{"b", ParcelForget, 5, 2, KeepDone}, // of what is another's now
 			{"c", ParcelForget, 4, 9, KeepDone}, // of an older one
 			{"c", ParcelRenew, 5, 3, KeepDone},  // it is still there
+			{"b", ParcelRenew, 4, 9, KeepNewer},
 			{"c", ParcelBury, 4, 0, KeepNewer},
 			{"c", ParcelBury, 6, 0, KeepDone},
 			{"c", ParcelCopy, 5, 9, KeepNewer}, // it was deleted later
@@ -368,6 +370,23 @@ func TestOfTwoRecordsOfOneKeyTheNewerIsKept(t *testing.T) {
 		a.Leave()
 		if got := keep("c", ParcelCopy, 8, 0); got != KeepRefused {
 			t.Errorf("a node that leaves says %d", got)
+		}
+	})
+}
+
+// What came to its end elsewhere may be told late, when the key has begun anew. An empty session stands behind all that was written before, and
+// is newer all the same.
+func TestWhatIsForgottenIsNoNewerThanWasSaid(t *testing.T) {
+	inKeeping(t, 1, []string{"a"}, func(t *testing.T, k *keeping) {
+		a, b := k.nodes[0], Peer{"b", 7}
+		rec := Record{Key: "k", Stamp: 9, Timeout: 20, Left: time.Minute, Cookie: 1, Flags: FlagUninitialized}
+		a.Keep(b, ParcelCopy, rec)
+		for stamp, kept := range map[Stamp]bool{8: true, 9: false} {
+			a.Keep(b, ParcelCopy, rec)
+			a.Keep(b, ParcelForget, Record{Key: "k", Stamp: stamp})
+			if _, ok := a.BackupOf("k"); ok != kept {
+				t.Errorf("of stamp 9, when %d is to be forgotten, there is one: %v", stamp, ok)
+			}
 		}
 	})
 }
@@ -499,6 +518,39 @@ func TestAKeeperThatRefusesWhatHasMovedSinceIsSentOtherSessions(t *testing.T) {
 	}
 }
 
+// The new holder does not know of a copy that was still on its way when the session went. It would stay for as long as the session may
+// last, grow old, and be promoted if enough nodes were out.
+func TestACopyThatComesWhenItsSessionHasMovedIsForgotten(t *testing.T) {
+	for _, when := range []string{aReceipt, ""} { // or while it moves
+		inKeeping(t, 1, []string{"a", "b", "c"}, func(t *testing.T, k *keeping) {
+			a, b, c := k.nodes[0], k.nodes[1], k.nodes[2]
+			a.SetKeepers([]Keeper{{Peer: Peer{"b", 2}, Preferred: true, Linked: true}})
+			a.write("k", "old")
+			late, err := a.Outbox(Peer{"b", 2}).Take(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.on(func(m message) bool {
+				if m.kind == when {
+					k.bring(a, b, late[0])
+				}
+				return true
+			})
+			c.get("k")
+			synctest.Wait()
+			c.write("k", "new")
+			if when == "" {
+				k.bring(a, b, late[0])
+			}
+			k.deliver(all)
+			k.mustBeSafe(t)
+			if kept, ok := b.BackupOf("k"); ok {
+				t.Errorf("b has %+v still", kept)
+			}
+		})
+	}
+}
+
 // A process that stood still serves nothing before it has been compared with the others.
 func TestAfterAPauseNothingIsServedUntilAllIsCompared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -550,6 +602,28 @@ func TestAWriteOnASessionThatIsJustMovingWaitsUntilItHasArrived(t *testing.T) {
 			t.Errorf("answered %d after %v", got.Status, time.Since(begun))
 		}
 	})
+}
+
+// Where there is no memory for the copy that the giver keeps, the new holder has the only one for a moment.
+func TestAWriteOnASessionThatHasMovedWithoutACopyIsNotSafe(t *testing.T) {
+	for _, room := range []int64{1 << 20, 5 << 16} {
+		inKeeping(t, 1, []string{"a", "b", "c"}, func(t *testing.T, k *keeping) {
+			a, b := k.nodes[0], k.nodes[1]
+			a.sync = SyncStrict
+			a.room.most = room // half is for backups
+			stored := make(chan Answer)
+			go func() { stored <- a.write("k", strings.Repeat("cart", 1<<16)) }()
+			time.Sleep(10 * time.Millisecond)
+			mustBe(t, "get at another node", b.get("k"), OK, strings.Repeat("cart", 1<<16))
+			want := OK
+			if room < 1<<20 {
+				want = Unknown
+			}
+			if got := <-stored; got.Status != want || a.Stats().Unsynced != uint64(min(want, 1)) {
+				t.Errorf("with memory for %d bytes it is answered %d", room, got.Status)
+			}
+		})
+	}
 }
 
 // An empty record loses to one of which a client was told, and the only backup may be that one.

@@ -86,6 +86,7 @@ func (h *Handover) end(f func(sh *shard, s *session, now instant)) bool {
 func (h *Handover) Received() bool {
 	arrived := func(sh *shard, s *session, now instant) {
 		kept := h.store.retain(sh, s, h, now)
+		h.forgetOthers(s)
 		h.store.leave(sh, s, h.To, s.epoch+1, now, kept)
 	}
 	if h.end(arrived) {
@@ -93,6 +94,19 @@ func (h *Handover) Received() bool {
 	}
 	h.store.doubts.add(h)
 	return false
+}
+
+// forgetOthers has those forget their copies of a session of whom its new holder was not told: what was on its way to them when it
+// was frozen has arrived since, or they have an older record. The shard is locked.
+func (h *Handover) forgetOthers(s *session) {
+	if s.copies == nil {
+		return
+	}
+	for _, a := range s.copies.at {
+		if !a.queued && !slices.Contains(h.Record.Keepers, a.out.Peer) { // see Parcel.Kept
+			a.out.push(item{key: s.key, version: s.version()}) // not linked: it lets it expire
+		}
+	}
 }
 
 // leave makes a session that is held or frozen here a note that another node has it, with an epoch
@@ -214,6 +228,7 @@ func (h *Handover) Resolve(f Fate, instance uint64) (settle string) {
 			if f.Kind != Lost {
 				kept = h.store.retain(sh, s, h, now)
 			}
+			h.forgetOthers(s)
 			// Lost as well: the receiver had it, and it ended there or went so far on that the note
 			// is gone. Served from this copy, an expired session would come back, or a second one begin.
 			h.store.leave(sh, s, h.to(f), s.epoch+1, now, kept)

@@ -234,13 +234,13 @@ func (st *Store) copyOf(sh *shard, s *session, o *Outbox) *copyAt {
 	return s.copies.find(o)
 }
 
-// report ends a parcel's flight: f changes the entry, and then the session is seen to again.
-func (p *Parcel) report(f func(a *copyAt)) {
+// report ends a parcel's flight: f changes the entry, and then the session is seen to again. It is false if the session has gone.
+func (p *Parcel) report(f func(a *copyAt)) bool {
 	st := p.item.out.store
 	p.item.out.landed(p)
 	s := p.item.session
 	if s == nil {
-		return
+		return false
 	}
 	sh := st.shardOf(s.key)
 	now := st.clock.now().mono
@@ -248,16 +248,21 @@ func (p *Parcel) report(f func(a *copyAt)) {
 	defer sh.mu.Unlock()
 	a := st.copyOf(sh, s, p.item.out)
 	if a == nil {
-		return
+		return false
 	}
 	a.queued = false
 	f(a)
 	st.tended(sh, s, now)
+	return true
 }
 
-// Kept says that the keeper has it.
+// Kept says that the keeper has it. If the session has moved meanwhile, its new holder does not know of that copy, and the
+// keeper is to forget it.
 func (p *Parcel) Kept() {
-	p.report(func(a *copyAt) { a.stamp, a.told = p.Record.Stamp, max(p.expires, 1) })
+	here := p.report(func(a *copyAt) { a.stamp, a.told = p.Record.Stamp, max(p.expires, 1) })
+	if !here && p.Kind == ParcelCopy {
+		p.item.out.push(item{key: p.Record.Key, version: p.Record.Version()}) // not linked: it lets it expire
+	}
 }
 
 // Lacking says that the keeper has not got the body that it should have: all of the record is sent.

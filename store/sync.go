@@ -71,9 +71,12 @@ func (st *Store) backedUp(key string, stamp Stamp) (enough bool, changed <-chan 
 	if stamp != 0 && s != nil && s.state == frozen {
 		return false, s.wait() // on its way; if it arrives, there are two copies
 	}
-	if stamp == 0 || s == nil || s.state != held && s.state != deleted || s.copies == nil {
-		// It was stored by the holder, who has waited; or was given to another node, and this one has a
-		// copy; or nobody had a copy of what was deleted.
+	if stamp != 0 && s != nil && s.state == moved {
+		b := sh.backups[key]
+		return b != nil && b.stamp >= stamp, nil // without memory for a copy, only who got it has one just now
+	}
+	if stamp == 0 || s == nil || s.state == absent || s.copies == nil {
+		// It was stored by the holder, who has waited; or nobody had a copy of what was deleted.
 		return true, nil
 	}
 	n, soon := 0, false
