@@ -502,3 +502,43 @@ func TestWhatADrainHasHandedOverIsOnDisk(t *testing.T) {
 		}
 	})
 }
+
+// A node that is out has the newer record by the word of one that is up, and may come back with it: an older copy is not served
+// meanwhile, or what is written on it would displace the newer one.
+func TestAnOlderCopyIsNotServedWhileTheNodeWithTheNewerOneMayComeBack(t *testing.T) {
+	inJournalledFarm(t, 1, []string{"a", "b", "c", "d"}, func(t *testing.T, f *farm, nodes []*testNode) {
+		a, b, c, d := nodes[0], nodes[1], nodes[2], nodes[3]
+		key := keyOf(1)
+		a.put(key, "old", 0)
+		f.safe()
+		stamp := a.store.Settle(key, store.Version{}, "").Version.Stamp
+		f.wantAnswer("get", c.get(key), store.OK, "old")
+		f.wantAnswer("put", c.put(key, "new", 0), store.OK, "")
+		f.wantAnswer("get", d.get(key), store.OK, "new")
+		f.safe()
+		time.Sleep(time.Second)
+		// There was no memory for copies of what went, and one of what was comes late.
+		for _, n := range []*testNode{a, b, c} {
+			if kept, ok := n.store.BackupOf(key); ok {
+				n.store.DropBackup(kept)
+			}
+		}
+		late := store.Record{Key: key, Stamp: stamp, Timeout: 20, Left: 20 * time.Minute, Cookie: 1, Body: []byte("old")}
+		if kept := b.store.Keep(store.Peer{Node: "a", Instance: a.mesh.config.Instance}, store.ParcelCopy, late); kept != store.KeepDone {
+			t.Fatalf("the late copy is answered by %d", kept)
+		}
+		a.kill()
+		d.kill()
+		for range 8 {
+			time.Sleep(5 * time.Second)
+			for _, n := range []*testNode{b, c} {
+				f.wantAnswer("get at "+n.name+" while d is out", n.get(key), store.Unknown, "")
+			}
+		}
+		d = f.again("d", b, c)
+		time.Sleep(30 * time.Second) // then a is lost, which had it before
+		for _, n := range []*testNode{b, c, d} {
+			f.wantSoon("get at "+n.name, n, key, store.OK, "new")
+		}
+	})
+}

@@ -197,8 +197,8 @@ func (m *Mesh) promoteOne(b store.Backup, links []*link, said []compared) bool {
 			if to != nil && to.Kind != store.SettleMine && to.Version.Epoch <= a.Version.Epoch {
 				return false
 			}
-			if to == nil && b.Loaded && a.Version.Compare(b.Version) > 0 && m.mayReturn(a.Holder.Node) {
-				return false // it may have been written there since
+			if a.Version.Compare(b.Version) > 0 && m.expects(a.Holder.Node, links) {
+				return false // it is newer there, and may come back
 			}
 		case store.SettleKept:
 			if a.up && by(a.Holder) == nil && a.Holder.Node != m.me {
@@ -240,16 +240,14 @@ func (m *Mesh) goesFirst(other string, b store.Backup, holder store.Peer) bool {
 // allSettled tells whether each node that may have had a session since it was written to this node's journal is among
 // those that were asked, or is gone for good.
 func (m *Mesh) allSettled(b store.Backup, asked []*link) bool {
-	for _, name := range m.store.PlacesOf(b) {
-		if !slices.ContainsFunc(asked, func(l *link) bool { return l.node.name == name }) && m.mayReturn(name) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(m.store.PlacesOf(b), func(name string) bool { return m.expects(name, asked) })
 }
 
-// mayReturn tells whether a node is known and not lost, drained or forgotten.
-func (m *Mesh) mayReturn(name string) bool {
+// expects tells whether a node was not asked, and may yet come back: it is known and not lost, drained or forgotten.
+func (m *Mesh) expects(name string, asked []*link) bool {
+	if slices.ContainsFunc(asked, func(l *link) bool { return l.node.name == name }) {
+		return false
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := m.nodes[name]
