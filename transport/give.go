@@ -120,11 +120,11 @@ func (l *link) giveAway(ctx context.Context, which store.Choice, streams int, gi
 	}
 	close(g.sent)
 	receiving.Wait()
-	if err != nil || g.broken {
+	if err != nil || g.over != nil {
 		return errors.Join(g.full, g.over, err)
 	}
-	// The end of the stream says that all receipts were read.
-	return errors.Join(g.full, g.over, ctx.Err(), s.Close())
+	// The end of the stream says that all receipts were read, and that nobody will ask what became of a hand-over.
+	return errors.Join(g.full, ctx.Err(), s.Close())
 }
 
 // next sends some sessions when there is room for them on the way; without more there are none, or no more are sent. The error says
