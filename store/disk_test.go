@@ -150,6 +150,14 @@ func TestAWriteThatIsToWaitIsOnDiskWhenItIsAnswered(t *testing.T) {
 			mustBe(t, "get after a kill", req(left, Get, key, NoCookie, ""), OK, fmt.Sprint("cart ", i))
 			shut(t, left)
 		}
+		for range 200 { // a lock that was released must not come back: nobody is there to release it again
+			lock := req(st, Acquire, "k1", NoCookie, "")
+			st.size(t) // the lock is on disk
+			mustBe(t, "release", req(st, Release, "k1", lock.Cookie, ""), OK, "")
+			if j, _ := st.Journal(); j.Unsynced != 0 {
+				t.Fatal("a release is answered before it is on disk")
+			}
+		}
 		mustBe(t, "delete", req(st, Delete, "k0", NoCookie, ""), OK, "")
 		if err := os.CopyFS(copies+"/deleted", os.DirFS(dir)); err != nil {
 			t.Fatal(err)

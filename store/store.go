@@ -76,7 +76,7 @@ type Store struct {
 	mended    sync.WaitGroup
 
 	journal  *journal.Journal // nil: there is none
-	force    bool             // a write is answered when it is on disk
+	force    bool             // a write or a release is answered when it is on disk
 	recalled bool             // something was loaded from it
 	whole    bool             // and nothing of it was lost
 
@@ -165,7 +165,7 @@ func (st *Store) Close() {
 // false, nothing has happened, and Do is to be called. It does not allocate but for a new session.
 // Stand-alone, ok is true but for what waits for a lock, for the disk or for the old state server, or finds no memory.
 func (st *Store) Try(r *Request) (a Answer, ok bool) {
-	if st.syncs(r) || st.force && (r.Op == Put || r.Op == Delete) {
+	if st.syncs(r) || st.force && writes(r.Op) {
 		return Answer{}, false
 	}
 	sh := st.shard(r.Key)

@@ -33,10 +33,10 @@ func (st *Store) syncs(r *Request) bool {
 // crash of its holder. So it is told when the backups know; an answer that does not come to that has told nobody, and
 // another one may be.
 func (st *Store) safe(ctx context.Context, r *Request, a Answer) Answer {
-	wrote := a.Status == OK && (r.Op == Put || r.Op == Delete)
-	if wrote {
-		st.forced(ctx, a.Mark)
+	if a.Status == OK && writes(r.Op) {
+		st.forced(ctx, a.Mark) // a release as well, or a lock that nobody has would be there again after a crash
 	}
+	wrote := a.Status == OK && (r.Op == Put || r.Op == Delete)
 	if !(wrote || a.Init) || !st.syncing() {
 		return a
 	}
