@@ -243,7 +243,16 @@ func (m *remnants) safe(key string, r remnant) bool {
 		return true
 	}
 	enough, _ := m.store.backedUp(key, r.stamp)
-	return enough
+	return enough || m.store.gaveAway(key)
+}
+
+// gaveAway tells whether a session has gone to another node, which sees to its backups.
+func (st *Store) gaveAway(key string) bool {
+	sh := st.shardOf(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	s := sh.sessions[key]
+	return s != nil && s.state == moved
 }
 
 func (m *remnants) later(key string) {

@@ -88,3 +88,23 @@ func TestASessionLargerThanThisNodeTakesStaysAtTheOldServer(t *testing.T) {
 		}
 	})
 }
+
+// The new holder sees to its backups, and the old holder need not know what becomes of them.
+func TestASessionThatHasMovedOnIsDeletedAtTheOldServer(t *testing.T) {
+	inKeeping(t, 1, []string{"n1", "n2"}, func(t *testing.T, k *keeping) {
+		old := newOld(t)
+		n1, n2 := k.nodes[0], k.nodes[1]
+		n1.JoinUpstream(old)
+		req(old.Store, Put, "a", NoCookie, "old a")
+		mustBe(t, "read", n1.get("a"), OK, "old a")
+		mustBe(t, "read at the other node", n2.get("a"), OK, "old a")
+		if kept, ok := n1.BackupOf("a"); ok {
+			n1.DropBackup(kept) // as when the new holder has others
+		}
+		time.Sleep(3 * time.Second)
+		if old.has("a") {
+			t.Error("it is still at the old server")
+		}
+		k.rest()
+	})
+}
