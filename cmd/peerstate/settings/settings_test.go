@@ -2,6 +2,7 @@ package settings
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -326,6 +327,9 @@ func TestAFileBesideTheProgramThatCannotBeReadIsNotPassedOver(t *testing.T) {
 	}
 	if err := os.Symlink(beside, beside); err != nil { // as unreadable for root as for others
 		t.Skipf("this system makes no link to itself: %v", err)
+	}
+	if _, err := os.Stat(beside); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this system says of a link to itself that nothing is there")
 	}
 	got := usual(beside)
 	if _, err := Read("", got, nil); got != beside || err == nil || !strings.Contains(err.Error(), beside) {
