@@ -28,14 +28,14 @@ type places struct {
 // samePlaces is how many places a shard knows, so that what is the same is in memory once: with few nodes, all there are.
 const samePlaces = 16
 
-// places gives what says so. The shard is locked.
+// placesOf gives the places that are these. The shard is locked.
 func (sh *shard) placesOf(holder Peer, keepers []Peer) *places {
 	for _, p := range sh.places {
 		if p.holder == holder && slices.Equal(p.keepers, keepers) {
 			return p
 		}
 	}
-	p := &places{holder, keepers}
+	p := &places{holder, slices.Clip(keepers)}
 	if len(sh.places) == samePlaces {
 		clear(sh.places)
 		sh.places = sh.places[:0]

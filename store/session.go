@@ -44,8 +44,8 @@ type session struct {
 	// whose: of a note, for whom it is remembered, a number of claims; 0: for nobody in particular. Of a session that is held here, the
 	// TCP port of the client that had its lock last; 0: not known.
 	whose  uint16
-	saved  int32 // expires in seconds, as the journal has it; standsAsBackup
-	place  journal.Place
+	saved  int32         // expires in seconds, as the journal has it; standsAsBackup
+	place  journal.Place // where the journal has it
 	busy   *busy
 	copies *copies // of a session, or a deletion, that others keep backups of
 }

@@ -35,7 +35,7 @@ type Options struct {
 	// Run is told the number of this run, one more than that of the last that opened the directory, before the first value is loaded; when
 	// Open returns, it is on disk. Where there was no last run, or nobody knows, it is random. nil: nobody is told.
 	Run func(n uint64)
-	// Lost is called for a key whose record the disk has lost since it was written. Whoever still has the value
+	// Lost is called for a key whose value the disk has lost since it was written. Whoever still has the value
 	// should [Journal.Set] it again. It is called without locks, by the goroutine that writes, possibly before Open has
 	// returned; nil: nobody is told.
 	Lost func(key string)

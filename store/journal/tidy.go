@@ -213,16 +213,21 @@ func (w *writer) drop(n uint32) {
 
 // mourn: some records of the segment were there once and are not any more.
 func (w *writer) mourn(number uint32) {
-	before := len(w.tidier.lost)
+	values, deletions := 0, 0
 	for key, e := range w.entries {
 		if e.in == number {
+			if e.deleted {
+				deletions++
+			} else {
+				values++
+			}
 			w.tidier.lost = append(w.tidier.lost, lost{key, e.deleted})
 			w.leave(e)
 		}
 	}
 	w.segments[number].damaged = true
 	w.log.Error("the disk has lost sessions that were written to it; those in memory are written again. See whether it is well",
-		"sessions", len(w.tidier.lost)-before)
+		"sessions", values, "deletions", deletions)
 }
 
 // takeLost gives what the disk has lost since the last call.
